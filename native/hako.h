@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libhako: the calls that a JavaScript runtime cannot make by itself. This header is the whole contract.
+ *
+ * Every function returns a value >= 0, or -errno. Nothing is kept between calls but the one poller.
+ * Pointers are only used during the call. All functions may be called from any thread.
+ */
+#ifndef HAKO_H
+#define HAKO_H
+
+#include <stdint.h>
+
+/*
+ * Makes system call `nr` (numbers of asm/unistd.h) with up to six arguments; unused ones are 0.
+ * Returns what the kernel returned: a value, or -errno. Blocks as long as the system call does.
+ */
+int64_t hako_syscall(int64_t nr, int64_t a0, int64_t a1, int64_t a2, int64_t a3, int64_t a4, int64_t a5);
+
+/*
+ * Starts the poller: an epoll instance watched by one thread.
+ *
+ * epoll_fd:  receives the epoll descriptor; add and remove descriptors with epoll_ctl(2), collect with
+ *            epoll_wait(2) and timeout 0.
+ * notify_fd: receives an eventfd that becomes readable once something is ready.
+ * ack_fd:    receives an eventfd; after collecting write 8 bytes (a counter of 1) to it, only then does the
+ *            thread look again.
+ * Returns 0, or -errno with nothing started. The descriptors live as long as the process; all are close-on-exec.
+ * The thread blocks every signal.
+ */
+int32_t hako_poller_start(int32_t *epoll_fd, int32_t *notify_fd, int32_t *ack_fd);
+
+#endif
