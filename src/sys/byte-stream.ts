@@ -1,12 +1,13 @@
 import { HakoError } from "#base/error.ts";
+import { ByteInbox } from "./byte-inbox.ts";
 import { check, E, SystemError } from "./errno.ts";
 import { type Fd, readFd, setNonBlocking, writeFd } from "./fd.ts";
 import { waitReadable, waitWritable } from "./poller.ts";
 
 /** Who is told of what a {@link ByteStream} brings. */
 export interface ByteStreamHandlers {
-  /** The chunk belongs to the handler. */
-  data(chunk: Uint8Array): void;
+  /** The chunk belongs to the handler. A promise holds further chunks back until it settles (back-pressure). */
+  data(chunk: Uint8Array): void | Promise<void>;
   /** Called once: the peer closed (no error), we closed, or the stream broke. */
   close(error?: HakoError): void;
 }
@@ -100,24 +101,19 @@ export async function socketStream(socket: Fd): Promise<ByteStream> {
 class SocketStream implements ByteStream, Bun.SocketHandler<undefined, "uint8array"> {
   readonly binaryType = "uint8array";
   connection: Bun.Socket<undefined> | undefined;
-  #handlers: ByteStreamHandlers | undefined;
-  #early: Uint8Array[] = [];
-  #ended: { error?: HakoError } | undefined;
-  readonly #queue = new WriteQueue((bytes) => (this.#ended ? -1 : (this.connection?.write(bytes) ?? -1)));
+  readonly #inbox = new ByteInbox((held) => (held ? this.connection?.pause() : this.connection?.resume()));
+  readonly #queue = new WriteQueue((bytes) =>
+    this.#inbox.ended ? -1 : (this.connection?.write(bytes) ?? -1),
+  );
 
   start(handlers: ByteStreamHandlers): void {
-    this.#handlers = handlers;
-    for (const chunk of this.#early.splice(0)) handlers.data(chunk);
-    if (this.#ended) handlers.close(this.#ended.error);
+    this.#inbox.start(handlers);
   }
 
   // Bun calls the handlers as properties of the object, so they are bound.
   readonly write = (bytes: Uint8Array): Promise<void> => this.#queue.write(bytes);
 
-  readonly data = (_: unknown, chunk: Uint8Array): void => {
-    if (this.#handlers) this.#handlers.data(chunk);
-    else this.#early.push(chunk);
-  };
+  readonly data = (_: unknown, chunk: Uint8Array): void => this.#inbox.push(chunk);
 
   readonly drain = (): void => this.#queue.flush();
 
@@ -126,18 +122,19 @@ class SocketStream implements ByteStream, Bun.SocketHandler<undefined, "uint8arr
     this.connection?.end();
   };
 
-  readonly error = (_: unknown, cause: Error): void => this.#finish(cause);
+  readonly error = (_: unknown, cause: Error): void => this.#finish(cause, false);
 
-  readonly close = (_?: unknown, cause?: Error): void => {
+  /** Called by Bun with the socket when the connection has ended, and by the owner without. */
+  readonly close = (socket?: unknown, cause?: Error): void => {
     this.connection?.terminate();
-    this.#finish(cause);
+    this.#finish(cause, socket === undefined);
   };
 
-  #finish(cause?: Error): void {
-    if (this.#ended) return;
-    this.#ended = cause ? { error: new HakoError("UNAVAILABLE", "The connection broke", { cause }) } : {};
+  #finish(cause: Error | undefined, drop: boolean): void {
+    if (this.#inbox.ended && !drop) return;
+    const error = cause && new HakoError("UNAVAILABLE", "The connection broke", { cause });
     this.#queue.close(closedError(cause));
-    this.#handlers?.close(this.#ended.error);
+    this.#inbox.end(error, drop);
   }
 }
 
@@ -172,7 +169,7 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
       const buffer = new Uint8Array(READ_SIZE);
       const length = readFd(device.number, buffer);
       if (length > 0) {
-        handlers?.data(buffer.subarray(0, length));
+        await handlers?.data(buffer.subarray(0, length));
       } else if (length === 0 || length === -E.EIO) {
         if (options.hangUpIsEnd) return end();
         await Bun.sleep(HANG_UP_PAUSE_MS);
@@ -219,31 +216,23 @@ export function memoryStreamPair(): [ByteStream, ByteStream] {
 
 class MemoryStream implements ByteStream {
   peer: MemoryStream | undefined;
-  #handlers: ByteStreamHandlers | undefined;
-  #early: Uint8Array[] = [];
-  #closed = false;
+  readonly #inbox = new ByteInbox();
 
   start(handlers: ByteStreamHandlers): void {
-    this.#handlers = handlers;
-    for (const chunk of this.#early.splice(0)) handlers.data(chunk);
-    if (this.#closed) handlers.close();
+    this.#inbox.start(handlers);
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     const peer = this.peer;
-    if (this.#closed || !peer || peer.#closed) throw closedError();
+    if (this.#inbox.ended || !peer || peer.#inbox.ended) throw closedError();
     const chunk = bytes.slice();
     await null;
-    if (peer.#closed) throw closedError();
-    if (peer.#handlers) peer.#handlers.data(chunk);
-    else peer.#early.push(chunk);
+    await new Promise<void>((taken) => peer.#inbox.push(chunk, taken));
+    if (peer.#inbox.ended) throw closedError();
   }
 
   close(): void {
-    for (const side of [this, this.peer]) {
-      if (!side || side.#closed) continue;
-      side.#closed = true;
-      side.#handlers?.close();
-    }
+    this.#inbox.end(undefined, true);
+    if (this.peer) this.peer.#inbox.end(undefined, false);
   }
 }
