@@ -29,4 +29,12 @@ int64_t hako_syscall(int64_t nr, int64_t a0, int64_t a1, int64_t a2, int64_t a3,
  */
 int32_t hako_poller_start(int32_t *epoll_fd, int32_t *notify_fd, int32_t *ack_fd);
 
+/*
+ * Reads the processor's time stamp counter and CLOCK_MONOTONIC_RAW at nearly the same instant (below 0.1 us apart).
+ *
+ * tsc: receives the counter. ns: receives the clock, in nanoseconds.
+ * Returns 0, or -ENOSYS where the processor has no such counter.
+ */
+int32_t hako_tsc_sample(int64_t *tsc, int64_t *ns);
+
 #endif

@@ -3,7 +3,12 @@
  *
  * Order of calls: `probe()` tells whether the driver can work on this host; `create()` starts the monitor with
  * all devices of the spec, the guest not yet running; then `start()`; afterwards any of pause, resume, attach,
- * detach, resize; at last `stop()` (idempotent). `exited` resolves once, whatever ended the machine.
+ * detach, resize, one at a time (a driver puts concurrent calls into a queue); at last `stop()` (idempotent).
+ * `exited` resolves once, whatever ended the machine, and after it nothing of the monitor is left.
+ *
+ * A manager may die at any instant. Before `create()` it therefore saves `Hypervisor.plannedState(spec)`, after
+ * it `Machine.state`; whoever finds such a state without a manager hands it to `Hypervisor.cleanUp()`.
+ *
  * What a driver cannot do is missing from its `capabilities`; calling it then throws UNIMPLEMENTED.
  * File descriptors in a spec stay the caller's: a driver duplicates what it keeps. Sizes: MiB; guest addresses: bigint.
  */
@@ -12,19 +17,24 @@ export type Capability =
   | "block-hotplug"
   | "network-hotplug"
   | "vcpu-hotplug"
+  /** Memory beyond `memoryMib`, up to `maxMemoryMib`. */
   | "memory-hotplug"
   | "pause"
+  /** Memory below `memoryMib`: the guest gives pages back. */
   | "balloon"
   | "vsock"
-  | "serial-agent";
+  | "serial-agent"
+  /** A panic ends as `guest-panic`; without it, as the reset that follows it: `guest-shutdown`. */
+  | "panic-report";
 
-/** A block device. `serial` (at most 20 ASCII characters) is how the guest finds it. */
+/** A block device. `serial` is how the guest finds it. */
 export interface BlockSpec {
   readonly kind: "block";
   /** Unique in the machine, `[a-z0-9-]{1,32}`. */
   readonly id: string;
+  /** `[A-Za-z0-9._-]{1,20}` (virtio specification 1.2, 5.2.6: VIRTIO_BLK_ID_BYTES). */
   readonly serial: string;
-  /** Open file or block device; read-only unless `readOnly` is false. */
+  /** Open file or block device of any size; the guest sees it padded with zeros to a whole sector of 512 bytes. */
   readonly fd: number;
   readonly readOnly: boolean;
 }
@@ -36,6 +46,7 @@ export interface NetworkSpec {
   readonly tapFds: readonly number[];
   /** Six bytes as `02:aa:…`. */
   readonly macAddress: string;
+  /** Bytes, 68 to 65535; the guest's default (1500) when absent. */
   readonly mtu?: number;
 }
 
@@ -45,19 +56,22 @@ export type DeviceSpec = BlockSpec | NetworkSpec;
 export type AgentChannel =
   /** AF_VSOCK through the host's vhost-vsock; `vhostFd` is an open /dev/vhost-vsock with the CID already set. */
   | { readonly kind: "vsock"; readonly cid: number; readonly vhostFd: number }
-  /** One byte stream: virtio-serial port `portName`; `listenerFd` listens on the unix socket the host connects to. */
+  /**
+   * One byte stream: virtio-serial port `portName`; `listenerFd` listens on the unix socket the host connects to.
+   * The monitor takes it over; the caller may close its copy once `create` is done, and removes the socket file.
+   */
   | { readonly kind: "serial"; readonly portName: string; readonly listenerFd: number };
 
 export interface MachineSpec {
-  /** Sandbox id; names the process and shows in logs. */
+  /** Sandbox id, as `validateId` allows; names the process and shows in logs. */
   readonly id: string;
-  /** Files that the driver owns for this machine (sockets, logs) go here; exists, mode 0700. */
+  /** Files that the driver owns for this machine (sockets) go here; exists, mode 0700. */
   readonly runDir: string;
   /** Driver-specific machine type (`microvm`, `q35`); the driver's default when absent. */
   readonly machineType?: string;
   readonly kernelFd: number;
   readonly initrdFd: number;
-  /** Without the parts that the driver adds itself (console, virtio-mmio devices). */
+  /** Without what the driver adds itself: console, reset method, `panic=`, what its accelerator or devices need. */
   readonly kernelParams: readonly string[];
   readonly vcpus: number;
   /** Upper bound for resizeVcpus; equal to `vcpus` when absent. */
@@ -71,31 +85,67 @@ export interface MachineSpec {
 
 /** Why a machine ended. `reason` is for decisions, `detail` and `consoleTail` for people. */
 export interface MachineExit {
-  readonly reason: "stopped" | "guest-shutdown" | "guest-panic" | "monitor-died" | "monitor-error";
+  readonly reason:
+    /** `stop()` was called. */
+    | "stopped"
+    /** The guest powered off or reset itself. */
+    | "guest-shutdown"
+    | "guest-panic"
+    /** The monitor's process ended by itself or was killed. */
+    | "monitor-died"
+    /** The monitor reported that it cannot go on, and was ended. */
+    | "monitor-error";
   readonly detail: string;
-  /** The last lines of the serial console, at most 8 KiB. */
+  /** The last lines of the serial console, at most 8 KiB, without control characters. */
   readonly consoleTail: string;
 }
 
+/** A process for ever: a pid and when it began, in clock ticks after boot (proc(5), stat field 22). */
+export interface ProcessState {
+  readonly pid: number;
+  readonly startTime: number;
+}
+
+/** What has to be on disk to find a machine again. JSON. */
+export interface MachineState {
+  /** `Hypervisor.name` of the driver that made it. */
+  readonly driver: string;
+  readonly id: string;
+  readonly runDir: string;
+  /** Empty while the machine is being created. */
+  readonly processes: readonly ProcessState[];
+}
+
 export interface Machine extends AsyncDisposable {
-  /** Process ids of the monitor, for cgroups and metrics. */
-  readonly pids: readonly number[];
+  readonly state: MachineState;
+  /** Never rejects. */
   readonly exited: Promise<MachineExit>;
-  /** Lets the guest run. Throws HakoError UNAVAILABLE when the monitor ends meanwhile. */
+  /** Lets the guest run. Throws HakoError UNAVAILABLE when the monitor ends meanwhile, as all calls below do. */
   start(signal?: AbortSignal): Promise<void>;
+  /** Stops all vCPUs; FAILED_PRECONDITION unless the guest runs. */
   pause(signal?: AbortSignal): Promise<void>;
+  /** FAILED_PRECONDITION unless paused. */
   resume(signal?: AbortSignal): Promise<void>;
-  /** Adds a device to the running guest. ALREADY_EXISTS for a used id, UNIMPLEMENTED without the capability. */
+  /**
+   * Plugs a device in; the guest finds it a moment later. On failure nothing of it stays.
+   * ALREADY_EXISTS for a used id or serial, RESOURCE_EXHAUSTED without a free slot, UNIMPLEMENTED without the capability.
+   */
   attach(device: DeviceSpec, signal?: AbortSignal): Promise<void>;
-  /** Removes a device; resolves when the guest has let go of it. NOT_FOUND for an unknown id. */
+  /**
+   * Removes a device; resolves when the guest has let go of it. NOT_FOUND for an unknown id, DEADLINE_EXCEEDED when
+   * the guest does not let go: it may still do so later, and detach may be called again.
+   */
   detach(id: string, signal?: AbortSignal): Promise<void>;
-  /** Plugs vCPUs up to `count` or unplugs down to it; returns the number reached. */
+  /** Plugs vCPUs up to `count` or unplugs down to it; returns the number reached. OUT_OF_RANGE above `maxVcpus`. */
   resizeVcpus(count: number, signal?: AbortSignal): Promise<number>;
-  /** Sets guest memory; returns the MiB reached (a balloon or hotplug block size may round it). */
+  /**
+   * Sets guest memory; returns the MiB reached, which steps of the device or an unwilling guest may keep from the
+   * wish. OUT_OF_RANGE above `maxMemoryMib`.
+   */
   resizeMemory(memoryMib: number, signal?: AbortSignal): Promise<number>;
   /** Ends guest and monitor at once and frees all that belongs to them. Idempotent; never throws. */
   stop(): Promise<void>;
-  /** What the guest has printed so far, its last `maxBytes`. */
+  /** What the guest has printed so far, its last `maxBytes` (at most 64 KiB are kept), without control characters. */
   consoleTail(maxBytes?: number): string;
 }
 
@@ -104,6 +154,7 @@ export interface HypervisorProbe {
   readonly usable: boolean;
   /** Accelerator that `create` would use. */
   readonly accelerator: "kvm" | "tcg" | "none";
+  /** Version of the monitor, when asked for. */
   readonly version?: string;
   readonly problems: readonly string[];
 }
@@ -111,10 +162,17 @@ export interface HypervisorProbe {
 export interface Hypervisor {
   /** Name in the configuration: `qemu`, `builtin`, … */
   readonly name: string;
-  /** Capabilities of a machine made from `spec` (they depend on the machine type). */
+  /** Capabilities of a machine made from `spec` (they depend on the machine type). INVALID_ARGUMENT for an unknown type. */
   capabilities(spec: Pick<MachineSpec, "machineType">): ReadonlySet<Capability>;
-  probe(): Promise<HypervisorProbe>;
-  /** Starts the monitor with the guest stopped. On failure nothing is left behind. */
+  /** Cheap: reads files, starts no process unless the version is asked for. */
+  probe(options?: { readonly version: boolean }): Promise<HypervisorProbe>;
+  /** Starts the monitor with the guest stopped. On failure, or when the signal fires, nothing is left behind. */
   create(spec: MachineSpec, signal?: AbortSignal): Promise<Machine>;
+  /** The state to save before `create`. */
+  plannedState(spec: Pick<MachineSpec, "id" | "runDir">): MachineState;
+  /**
+   * Ends what is left of a machine whose manager has died: processes and the driver's files in `runDir`. Never hits
+   * another process that got the same pid. Idempotent; resolves once the processes are gone.
+   */
+  cleanUp(state: MachineState): Promise<void>;
 }
-

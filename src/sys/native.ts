@@ -13,6 +13,8 @@ const symbols = {
   },
   // int32_t hako_poller_start(int32_t *epoll_fd, int32_t *notify_fd, int32_t *ack_fd)
   hako_poller_start: { args: [FFIType.ptr, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+  // int32_t hako_tsc_sample(int64_t *tsc, int64_t *ns)
+  hako_tsc_sample: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
 } as const;
 
 /** The C library's memfd_create, needed before libhako is there. */
