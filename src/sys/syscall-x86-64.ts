@@ -27,6 +27,7 @@ export const SYS_X86_64 = {
   bind: 49,
   listen: 50,
   getsockname: 51,
+  getpeername: 52,
   socketpair: 53,
   setsockopt: 54,
   getsockopt: 55,
