@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One launch, told from top to bottom; launch.h explains the two processes. */
+#include "launch.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
+
+#include "kernel.h"
+#include "wire.h"
+
+static int request_read(struct hako_launch *l, uint32_t fd_count)
+{
+	const char *why = "the memory file is not sealed or too large";
+	const void *data;
+	size_t size;
+	int ret = hako_request_map(l->fds[0], &data, &size);
+
+	if (!ret)
+		ret = hako_request_parse(l->request, data, size, fd_count, &why);
+	return ret ? hako_fail(l, HAKO_STEP_REQUEST, ret, "%s", why) : 0;
+}
+
+static int proc_open(struct hako_launch *l)
+{
+	struct statfs fs;
+
+	l->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (l->proc < 0 || fstatfs(l->proc, &fs) < 0)
+		return hako_fail(l, HAKO_STEP_REQUEST, -errno, "/proc");
+	return fs.f_type == PROC_SUPER_MAGIC ? 0 : hako_fail(l, HAKO_STEP_REQUEST, -ENODEV, "/proc");
+}
+
+static bool is_cgroup2(int directory)
+{
+	struct statfs fs;
+
+	return fstatfs(directory, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+/* Moves a process into the request's cgroup by hand: cgroup v1, or a kernel without CLONE_INTO_CGROUP. */
+static int cgroup_enter(struct hako_launch *l, int pid)
+{
+	hako_auto_close int fd = openat(l->fds[l->request->cgroup], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || dprintf(fd, "%d", pid) < 0)
+		return hako_fail(l, HAKO_STEP_CGROUP, -errno, "cgroup.procs");
+	return 0;
+}
+
+/* What the child shares with the helper: until the helper writes to the gate, the child waits. */
+struct birth {
+	int pid, pidfd;
+	int gate[2];
+	bool in_cgroup;
+};
+
+static int clone_old(uint32_t flags, int *pidfd)
+{
+	/* clone(2) has no bit for CLONE_NEWTIME, and takes the termination signal in the same word. */
+	if (flags & CLONE_NEWTIME) {
+		int ret = hako_unshare(CLONE_NEWTIME);
+
+		if (ret < 0)
+			return ret;
+	}
+	return hako_result(syscall(SYS_clone, flags & ~(uint32_t)CLONE_NEWTIME, NULL, pidfd, NULL, 0));
+}
+
+static int child_clone(struct hako_launch *l, struct birth *b)
+{
+	const struct hako_request *q = l->request;
+	uint32_t flags = (q->new_namespaces & ~(uint32_t)CLONE_NEWCGROUP) | CLONE_PARENT | CLONE_PIDFD;
+	struct clone_args args = { .flags = flags, .pidfd = (uintptr_t)&b->pidfd };
+	int ret;
+
+	b->in_cgroup = l->in_cgroup;
+	if (!b->in_cgroup && q->cgroup != HAKO_NO_FD && is_cgroup2(l->fds[q->cgroup])) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)l->fds[q->cgroup];
+	}
+	ret = hako_clone3(&args);
+	if (ret == -ENOSYS)
+		return clone_old(flags, &b->pidfd);
+	if (args.flags & CLONE_INTO_CGROUP)
+		b->in_cgroup = true;
+	return ret;
+}
+
+/* Only now, inside the cgroup: a cgroup namespace takes the place of its first process for its root. */
+static int cgroup_namespace_enter(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	int ret = 0;
+
+	if (q->new_namespaces & CLONE_NEWCGROUP)
+		ret = hako_unshare(CLONE_NEWCGROUP);
+	for (uint32_t i = 0; i < q->join_count; i++) {
+		if (q->joins[i].type == CLONE_NEWCGROUP)
+			ret = hako_setns(l->fds[q->joins[i].fd], CLONE_NEWCGROUP);
+	}
+	return ret < 0 ? hako_fail(l, HAKO_STEP_CGROUP, ret, "cgroup namespace") : 0;
+}
+
+/* The container's process, from its birth to the attached mounts. */
+static int container_build(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	int ret;
+
+	if (l->in_userns) {
+		ret = hako_userns_become_root(l);
+		if (ret)
+			return ret;
+	}
+	ret = cgroup_namespace_enter(l);
+	if (ret)
+		return ret;
+	if (q->new_namespaces & CLONE_NEWNET) {
+		ret = hako_loopback_up();
+		if (ret < 0)
+			return hako_fail(l, HAKO_STEP_LOOPBACK, ret, "lo");
+	}
+	ret = hako_names_set(l);
+	if (!ret)
+		ret = hako_sysctls_write(l);
+	if (!ret)
+		ret = hako_filesystems_create(l);
+	if (!ret)
+		ret = hako_root_enter(l);
+	if (!ret)
+		ret = hako_mounts_attach(l);
+	if (!ret)
+		ret = hako_devices_create(l);
+	if (!ret)
+		ret = hako_terminal_open(l);
+	if (!ret)
+		ret = hako_terminal_attach_console(l);
+	if (!ret)
+		ret = hako_cwd_make(l);
+	return ret ? ret : hako_paths_protect(l);
+}
+
+static int container_run(struct hako_launch *l)
+{
+	int ret = l->request->root ? container_build(l) : 0;
+
+	if (setsid() < 0)
+		return hako_fail(l, HAKO_STEP_TERMINAL, -errno, "setsid");
+	if (!ret && l->request->root)
+		ret = hako_process_confine(l);
+	if (!ret)
+		ret = hako_terminal_control(l);
+	return ret ? ret : hako_process_execute(l);
+}
+
+static _Noreturn void child_run(struct hako_launch *l, struct birth *b)
+{
+	char go;
+
+	close(b->gate[1]);
+	if (read(b->gate[0], &go, 1) == 1) {
+		hako_close(&b->gate[0]);
+		container_run(l);
+	}
+	_exit(127);
+}
+
+static int child_introduce(struct hako_launch *l, const struct birth *b)
+{
+	struct {
+		uint32_t op;
+		int32_t pid;
+	} message = { HAKO_OP_PID, b->pid };
+	int ret = 0;
+
+	if (l->request->cgroup != HAKO_NO_FD && !b->in_cgroup)
+		ret = cgroup_enter(l, b->pid);
+	if (!ret)
+		ret = hako_id_maps_write(l, b->pid);
+	if (!ret)
+		ret = hako_report(l->report, &message, sizeof(message), b->pidfd);
+	if (!ret && write(b->gate[1], "", 1) < 0)
+		ret = -errno;
+	return ret;
+}
+
+/* Everything that the helper of a new container does before the container's process exists. */
+static int container_prepare(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	int ret;
+
+	l->in_userns = q->new_namespaces & CLONE_NEWUSER;
+	l->in_cgroupns = q->new_namespaces & CLONE_NEWCGROUP;
+	for (uint32_t i = 0; i < q->join_count; i++) {
+		l->in_userns |= q->joins[i].type == CLONE_NEWUSER;
+		l->in_cgroupns |= q->joins[i].type == CLONE_NEWCGROUP;
+	}
+	ret = hako_sources_open(l);
+	if (!ret)
+		ret = hako_device_sources_open(l);
+	return ret ? ret : hako_join_namespaces(l);
+}
+
+/* The same for a process that joins a running container; afterwards nothing of the outside is open any more. */
+static int container_join(struct hako_launch *l)
+{
+	int ret = 0;
+
+	if (l->request->cgroup != HAKO_NO_FD && !l->in_cgroup) {
+		ret = cgroup_enter(l, 0);
+		l->in_cgroup = true;
+	}
+	if (!ret)
+		ret = hako_join_container(l);
+	if (ret)
+		return ret;
+	l->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (l->root < 0)
+		return hako_fail(l, HAKO_STEP_ROOT, -errno, "/");
+	ret = hako_terminal_open(l);
+	if (!ret)
+		ret = hako_process_confine(l);
+	return ret ? ret : hako_descriptors_close(l);
+}
+
+static int launch(struct hako_launch *l, uint32_t fd_count)
+{
+	struct birth b = { .pidfd = -1 };
+	int ret = request_read(l, fd_count);
+
+	if (!ret)
+		ret = proc_open(l);
+	if (!ret)
+		ret = hako_outer_limits_set(l);
+	if (!ret)
+		ret = l->request->root ? container_prepare(l) : container_join(l);
+	if (ret)
+		return ret;
+	if (pipe2(b.gate, O_CLOEXEC) < 0)
+		return hako_fail(l, HAKO_STEP_CLONE, -errno, "pipe");
+	b.pid = child_clone(l, &b);
+	if (b.pid < 0)
+		return hako_fail(l, HAKO_STEP_CLONE, b.pid, "namespaces 0x%x", l->request->new_namespaces);
+	if (b.pid == 0)
+		child_run(l, &b);
+	return child_introduce(l, &b);
+}
+
+_Noreturn void hako_launch(const int *fds, uint32_t fd_count, bool in_cgroup)
+{
+	static struct hako_request request;
+	struct hako_launch l = {
+		.request = &request,
+		.fds = fds,
+		.report = fds[1],
+		.proc = -1,
+		.root = -1,
+		.root_tree = -1,
+		.null_tree = -1,
+		.terminal = -1,
+		.in_cgroup = in_cgroup,
+	};
+
+	umask(0);
+	_exit(launch(&l, fd_count) ? 1 : 0);
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The process itself: its stdio, directory, identity, privileges, and finally its program. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+
+#include "kernel.h"
+#include "launch.h"
+#include "wire.h"
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define PASSWD_MAX 1048576
+
+static int oom_score_write(struct hako_launch *l)
+{
+	hako_auto_close int fd = openat(l->proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	char text[16] = "";
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return -errno;
+	if (atoi(text) == l->request->oom_score)
+		return 0;
+	snprintf(text, sizeof(text), "%d", l->request->oom_score);
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/*
+ * What only the outer root may set and children inherit: the OOM score, and hard limits above our own. The
+ * exact limits follow right before execve, when a low one can no longer disturb the set-up.
+ */
+int hako_outer_limits_set(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	int ret = oom_score_write(l);
+
+	if (ret)
+		return hako_fail(l, HAKO_STEP_OOM_SCORE, ret, "%d", q->oom_score);
+	for (uint32_t i = 0; i < q->rlimit_count; i++) {
+		struct rlimit limit;
+
+		if (getrlimit((int)q->rlimits[i].resource, &limit) < 0)
+			return hako_fail(l, HAKO_STEP_RLIMIT, -errno, "%u", q->rlimits[i].resource);
+		if (limit.rlim_max >= q->rlimits[i].hard)
+			continue;
+		limit.rlim_max = q->rlimits[i].hard;
+		if (setrlimit((int)q->rlimits[i].resource, &limit) < 0)
+			return hako_fail(l, HAKO_STEP_RLIMIT, -errno, "%u raised to %llu",
+					 q->rlimits[i].resource, (unsigned long long)q->rlimits[i].hard);
+	}
+	return 0;
+}
+
+static int limits_set(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+
+	for (uint32_t i = 0; i < q->rlimit_count; i++) {
+		struct rlimit limit = { .rlim_cur = q->rlimits[i].soft, .rlim_max = q->rlimits[i].hard };
+
+		if (setrlimit((int)q->rlimits[i].resource, &limit) < 0)
+			return hako_fail(l, HAKO_STEP_RLIMIT, -errno, "%u", q->rlimits[i].resource);
+	}
+	return 0;
+}
+
+int hako_cwd_make(struct hako_launch *l)
+{
+	hako_auto_close int fd = hako_root_make(l->root, l->request->cwd, true);
+
+	return fd < 0 ? hako_fail(l, HAKO_STEP_CWD, fd, "%s", l->request->cwd) : 0;
+}
+
+/* The working directory must lie below the root: a descriptor of the outside must not become one. */
+static int cwd_enter(const char *path)
+{
+	char where[HAKO_PATH_MAX + 1];
+
+	if (chdir(path) < 0)
+		return -errno;
+	if (syscall(SYS_getcwd, where, sizeof(where)) < 0)
+		return errno == ERANGE ? -ENAMETOOLONG : -errno;
+	return where[0] == '/' ? 0 : -ENOENT;
+}
+
+static bool is_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
+/* Gives stdio to the user, so that it can be opened again by /dev/stdout; what cannot be given stays. */
+static int stdio_give(int fd, uint32_t uid)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_uid == uid || is_null(&st) || fchown(fd, uid, (gid_t)-1) == 0)
+		return 0;
+	return errno == EPERM || errno == EINVAL || errno == EROFS ? 0 : -errno;
+}
+
+static int stdio_set(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+
+	for (int i = 0; i < 3; i++) {
+		int source = l->terminal >= 0 ? l->terminal : l->fds[q->stdio[i]];
+		int ret = dup2(source, i) < 0 ? -errno : stdio_give(i, q->user.uid);
+
+		if (ret)
+			return hako_fail(l, HAKO_STEP_STDIO, ret, "descriptor %d", i);
+	}
+	return 0;
+}
+
+static int bounding_set_drop(struct hako_launch *l)
+{
+	uint64_t keep = l->request->capabilities.bounding;
+
+	for (int cap = 0; cap < 64; cap++) {
+		int present = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+
+		if (present < 0)
+			break;
+		l->last_capability = (uint64_t)cap;
+		if (present && !(keep & 1ull << cap) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			return hako_fail(l, HAKO_STEP_CAPABILITIES, -errno, "bounding set, capability %d", cap);
+	}
+	return 0;
+}
+
+static int capabilities_set(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ (uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable },
+		{ (uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32) },
+	};
+
+	return hako_result(syscall(SYS_capset, &header, data));
+}
+
+/* A filter without no_new_privs can be loaded only with CAP_SYS_ADMIN, so that is dropped after it. */
+static bool admin_needed_for_filter(const struct hako_request *q)
+{
+	return q->filter && !(q->flags & HAKO_FLAG_NO_NEW_PRIVS);
+}
+
+static uint64_t known_capabilities(const struct hako_launch *l)
+{
+	return ~0ull >> (63 - l->last_capability);
+}
+
+static int capabilities_drop(struct hako_launch *l)
+{
+	const struct hako_capabilities *c = &l->request->capabilities;
+	uint64_t known = known_capabilities(l);
+	uint64_t extra = admin_needed_for_filter(l->request) ? 1ull << CAP_SYS_ADMIN : 0;
+	int ret = capabilities_set((c->effective | extra) & known, (c->permitted | extra) & known,
+				   c->inheritable & known);
+
+	if (ret < 0)
+		return hako_fail(l, HAKO_STEP_CAPABILITIES, ret, "capset");
+	for (int cap = 0; cap <= (int)l->last_capability; cap++) {
+		if (!(c->ambient & 1ull << cap))
+			continue;
+		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+			return hako_fail(l, HAKO_STEP_CAPABILITIES, -errno, "ambient set, capability %d", cap);
+	}
+	return 0;
+}
+
+/* Raw calls: the process has one thread, and musl's wrappers would only look for others. */
+static int user_set(struct hako_launch *l)
+{
+	const struct hako_user *user = &l->request->user;
+
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		return hako_fail(l, HAKO_STEP_USER, -errno, "keep capabilities");
+	if (syscall(SYS_setgroups, (size_t)user->group_count, user->groups) < 0)
+		return hako_fail(l, HAKO_STEP_USER, -errno, "supplementary groups");
+	if (syscall(SYS_setresgid, user->gid, user->gid, user->gid) < 0)
+		return hako_fail(l, HAKO_STEP_USER, -errno, "gid %u", user->gid);
+	if (syscall(SYS_setresuid, user->uid, user->uid, user->uid) < 0)
+		return hako_fail(l, HAKO_STEP_USER, -errno, "uid %u", user->uid);
+	/* The change made the process dumpable again as fs.suid_dumpable says. */
+	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return hako_fail(l, HAKO_STEP_USER, -errno, "not dumpable");
+	umask(user->umask);
+	return 0;
+}
+
+static const char *environment_find(char *const *env, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (; *env; env++) {
+		if (!strncmp(*env, name, length) && (*env)[length] == '=')
+			return *env + length + 1;
+	}
+	return NULL;
+}
+
+/* Field n (from 0) of a passwd(5) line, or NULL; the line's colons become NULs. */
+static char *passwd_field(char *line, int n)
+{
+	char *field = strsep(&line, ":");
+
+	while (field && n--)
+		field = strsep(&line, ":");
+	return field;
+}
+
+/* The home directory that /etc/passwd gives the user, in buffer; the file is the container's, so distrusted. */
+static const char *passwd_home(uint32_t uid, char *buffer, size_t size)
+{
+	hako_auto_close int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+	ssize_t length;
+	char *line;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return NULL;
+	length = read(fd, buffer, size - 1);
+	if (length <= 0)
+		return NULL;
+	buffer[length] = 0;
+	while ((line = strsep(&buffer, "\n"))) {
+		char *home = NULL, *id;
+		size_t id_at;
+
+		id = strchr(line, ':');
+		id = id ? strchr(id + 1, ':') : NULL;
+		if (!id)
+			continue;
+		id_at = (size_t)(id + 1 - line);
+		if (strtoul(line + id_at, &home, 10) != uid || home == line + id_at || *home != ':')
+			continue;
+		home = passwd_field(line, 5);
+		return home && home[0] == '/' ? home : NULL;
+	}
+	return NULL;
+}
+
+/* HOME is part of every process's environment; who gives none gets that of its user, or "/". */
+static void home_set(struct hako_request *q)
+{
+	static char assignment[HAKO_PATH_MAX + 1];
+	const char *home = NULL;
+	char *buffer;
+
+	if (environment_find(q->env, "HOME"))
+		return;
+	buffer = malloc(PASSWD_MAX);
+	if (buffer)
+		home = passwd_home(q->user.uid, buffer, PASSWD_MAX);
+	snprintf(assignment, sizeof(assignment), "HOME=%s", home && strlen(home) < HAKO_PATH_MAX - 8 ? home : "/");
+	q->env[q->env_count++] = assignment;
+	q->env[q->env_count] = NULL;
+	free(buffer);
+}
+
+static int executable_check(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EACCES;
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* Looks argv[0] up as execvp(3) does, with the container's PATH. -EACCES wins over -ENOENT. */
+static int program_find(struct hako_request *q, const char **program)
+{
+	static char candidate[HAKO_PATH_MAX + 1];
+	const char *name = q->args[0];
+	const char *path = environment_find(q->env, "PATH");
+	int ret = -ENOENT;
+
+	*program = name;
+	if (strchr(name, '/'))
+		return executable_check(name);
+	for (path = path ? path : DEFAULT_PATH;; path++) {
+		int length = (int)strcspn(path, ":");
+		int one;
+
+		if ((size_t)length + strlen(name) + 2 <= sizeof(candidate)) {
+			snprintf(candidate, sizeof(candidate), "%.*s%s%s", length, path, length ? "/" : "", name);
+			one = executable_check(candidate);
+			*program = candidate;
+			if (!one)
+				return 0;
+			if (one == -EACCES)
+				ret = one;
+		}
+		path += length;
+		if (!*path)
+			return ret;
+	}
+}
+
+int hako_process_confine(struct hako_launch *l)
+{
+	struct hako_request *q = l->request;
+	int cwd, ret;
+
+	ret = stdio_set(l);
+	if (ret)
+		return ret;
+	cwd = cwd_enter(q->cwd);
+	ret = bounding_set_drop(l);
+	if (!ret)
+		ret = user_set(l);
+	if (!ret)
+		ret = capabilities_drop(l);
+	if (ret)
+		return ret;
+	if (q->flags & HAKO_FLAG_NO_NEW_PRIVS && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return hako_fail(l, HAKO_STEP_NO_NEW_PRIVS, -errno, "prctl");
+	/* A directory that root may not enter (a network mount) the user may. */
+	if (cwd == -EACCES || cwd == -EPERM)
+		cwd = cwd_enter(q->cwd);
+	if (cwd)
+		return hako_fail(l, HAKO_STEP_CWD, cwd, "%s", q->cwd);
+	home_set(q);
+	ret = program_find(q, &l->program);
+	return ret ? hako_fail(l, HAKO_STEP_EXECVE, ret, "%s", q->args[0]) : 0;
+}
+
+static void signals_reset(void)
+{
+	struct sigaction standard = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int signal = 1; signal < NSIG; signal++)
+		sigaction(signal, &standard, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int filter_load(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	const struct hako_capabilities *c = &q->capabilities;
+	struct sock_fprog program = { .len = (unsigned short)q->filter_length, .filter = q->filter };
+	uint64_t known = known_capabilities(l);
+	int ret;
+
+	if (!q->filter)
+		return 0;
+	ret = hako_result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, q->seccomp_flags, &program));
+	if (ret < 0)
+		return hako_fail(l, HAKO_STEP_SECCOMP, ret, "%u instructions", q->filter_length);
+	if (!admin_needed_for_filter(q))
+		return 0;
+	ret = capabilities_set(c->effective & known, c->permitted & known, c->inheritable & known);
+	return ret < 0 ? hako_fail(l, HAKO_STEP_CAPABILITIES, ret, "capset after the seccomp filter") : 0;
+}
+
+int hako_descriptors_close(struct hako_launch *l)
+{
+	if (l->report != 3) {
+		if (dup3(l->report, 3, O_CLOEXEC) < 0)
+			return hako_fail(l, HAKO_STEP_STDIO, -errno, "report socket");
+		l->report = 3;
+	}
+	return hako_close_range(4, ~0U) < 0 ? hako_fail(l, HAKO_STEP_STDIO, -errno, "close the rest") : 0;
+}
+
+int hako_process_execute(struct hako_launch *l)
+{
+	struct hako_request *q = l->request;
+	int ret = hako_descriptors_close(l);
+
+	if (!ret)
+		ret = limits_set(l);
+	if (ret)
+		return ret;
+	signals_reset();
+	ret = hako_gate(l);
+	if (!ret)
+		ret = filter_load(l);
+	if (ret)
+		return ret;
+	execve(l->program, q->args, q->env);
+	return hako_fail(l, HAKO_STEP_EXECVE, -errno, "%s", q->args[0]);
+}
