@@ -1,13 +1,16 @@
 import type { HakoError } from "#base/error.ts";
 import type { ByteStreamHandlers } from "./byte-stream.ts";
 
+/** Told once what became of a chunk: true when the handlers had it, false when the end came first. */
+type Taken = (delivered: boolean) => void;
+
 /**
  * Chunks between a descriptor and the handlers of its stream: kept until there are handlers and while they are
  * busy. What came before the end is handed over before it.
  */
 export class ByteInbox {
   readonly #hold: (held: boolean) => void;
-  readonly #chunks: { bytes: Uint8Array; taken?: () => void }[] = [];
+  readonly #chunks: { bytes: Uint8Array; taken?: Taken }[] = [];
   #handlers: ByteStreamHandlers | undefined;
   #busy = false;
   #end: { error?: HakoError } | undefined;
@@ -28,10 +31,9 @@ export class ByteInbox {
     this.#pump();
   }
 
-  /** `taken` is called when the handlers are done with the chunk, or never get it. */
-  push(bytes: Uint8Array, taken?: () => void): void {
+  push(bytes: Uint8Array, taken?: Taken): void {
     if (this.#end !== undefined) {
-      taken?.();
+      taken?.(false);
       return;
     }
     if (this.#handlers === undefined) this.#hold(true);
@@ -45,7 +47,7 @@ export class ByteInbox {
     this.#end = error === undefined ? {} : { error };
     if (drop) {
       this.#busy = false;
-      for (const chunk of this.#chunks.splice(0)) chunk.taken?.();
+      for (const chunk of this.#chunks.splice(0)) chunk.taken?.(false);
     }
     this.#pump();
   }
@@ -57,7 +59,7 @@ export class ByteInbox {
       const chunk = this.#chunks.shift();
       if (chunk === undefined) break;
       const busy = handlers.data(chunk.bytes);
-      if (busy === undefined) chunk.taken?.();
+      if (busy === undefined) chunk.taken?.(true);
       else this.#wait(busy, chunk.taken);
     }
     if (this.#end === undefined || this.#busy || this.#chunks.length > 0 || this.#closed) return;
@@ -65,11 +67,11 @@ export class ByteInbox {
     handlers.close(this.#end.error);
   }
 
-  #wait(busy: Promise<void>, taken?: () => void): void {
+  #wait(busy: Promise<void>, taken?: Taken): void {
     this.#busy = true;
     this.#hold(true);
     const ready = () => {
-      taken?.();
+      taken?.(true);
       this.#busy = false;
       if (this.#end === undefined) this.#hold(false);
       this.#pump();

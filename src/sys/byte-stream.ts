@@ -8,6 +8,8 @@ import { waitReadable, waitWritable } from "./poller.ts";
 export interface ByteStreamHandlers {
   /** The chunk belongs to the handler. A promise holds further chunks back until it settles (back-pressure). */
   data(chunk: Uint8Array): void | Promise<void>;
+  /** The other end of a device has gone for now: called again and again until it is back. */
+  hangUp?(): void;
   /** Called once: the peer closed (no error), we closed, or the stream broke. */
   close(error?: HakoError): void;
 }
@@ -147,6 +149,7 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
   let handlers: ByteStreamHandlers | undefined;
   let closed = false;
   let writing = false;
+  let hungUp = false;
 
   setNonBlocking(device.number);
   const queue = new WriteQueue((bytes) => {
@@ -168,10 +171,12 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
       await waitReadable(device.number, stop.signal);
       const buffer = new Uint8Array(READ_SIZE);
       const length = readFd(device.number, buffer);
+      hungUp = length === 0 || length === -E.EIO;
       if (length > 0) {
         await handlers?.data(buffer.subarray(0, length));
-      } else if (length === 0 || length === -E.EIO) {
+      } else if (hungUp) {
         if (options.hangUpIsEnd) return end();
+        handlers?.hangUp?.();
         await Bun.sleep(HANG_UP_PAUSE_MS);
       } else if (length !== -E.EAGAIN) {
         check(length, "Cannot read from the device");
@@ -182,8 +187,10 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
     if (writing) return;
     writing = true;
     while (queue.pending && !closed) {
+      // A port that is hung up counts as writable and takes nothing.
+      if (hungUp) await Bun.sleep(HANG_UP_PAUSE_MS);
       await waitWritable(device.number, stop.signal);
-      queue.flush();
+      if (!closed) queue.flush();
     }
     writing = false;
   };
@@ -225,10 +232,9 @@ class MemoryStream implements ByteStream {
   async write(bytes: Uint8Array): Promise<void> {
     const peer = this.peer;
     if (this.#inbox.ended || !peer || peer.#inbox.ended) throw closedError();
-    const chunk = bytes.slice();
+    const chunk = Uint8Array.from(bytes);
     await null;
-    await new Promise<void>((taken) => peer.#inbox.push(chunk, taken));
-    if (peer.#inbox.ended) throw closedError();
+    if (!(await new Promise<boolean>((taken) => peer.#inbox.push(chunk, taken)))) throw closedError();
   }
 
   close(): void {
