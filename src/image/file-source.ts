@@ -1,0 +1,111 @@
+import { closeSync, constants, fstatSync, openSync, read } from "node:fs";
+import { HakoError } from "#base/error.ts";
+import { E, isErrno } from "#sys/errno.ts";
+
+/** A regular file opened for reading in pieces. */
+export class FileSource implements Disposable {
+  readonly path: string;
+  readonly size: number;
+  #fd: number;
+
+  private constructor(path: string, fd: number, size: number) {
+    this.path = path;
+    this.#fd = fd;
+    this.size = size;
+  }
+
+  /** Throws NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT for anything but a regular file. */
+  static open(path: string): FileSource {
+    // Non-blocking, so that opening a fifo returns and can be refused.
+    const fd = withReason(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+    try {
+      const status = fstatSync(fd);
+      if (status.isFile()) return new FileSource(path, fd, status.size);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    closeSync(fd);
+    throw new HakoError("INVALID_ARGUMENT", `Cannot read "${path}": it is not a regular file`);
+  }
+
+  /** Bytes [offset, offset + length) in new buffers of up to `chunkSize`. Throws DATA_LOSS if the file ends before. */
+  chunks(offset: number, length: number, chunkSize = 512 * 1024): FileChunks {
+    return new FileChunks(this, offset, length, chunkSize);
+  }
+
+  /** Exactly `length` bytes. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafe(length);
+    for (let filled = 0; filled < length; ) {
+      filled += await this.readInto(buffer.subarray(filled), offset + filled);
+    }
+    return buffer;
+  }
+
+  /** Reads at least one byte. */
+  readInto(buffer: Uint8Array, offset: number): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    read(this.#fd, buffer, 0, buffer.length, offset, (cause, length) => {
+      if (cause) reject(new HakoError("INTERNAL", `Cannot read "${this.path}"`, { cause }));
+      else if (length === 0)
+        reject(new HakoError("DATA_LOSS", `Cannot read "${this.path}": it ends too early`));
+      else resolve(length);
+    });
+    return promise;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+/** A range of a file as a stream; {@link skip} leaves bytes out without reading them. */
+export class FileChunks implements AsyncIterableIterator<Uint8Array> {
+  readonly #source: FileSource;
+  readonly #chunkSize: number;
+  #offset: number;
+  readonly #end: number;
+
+  constructor(source: FileSource, offset: number, length: number, chunkSize: number) {
+    this.#source = source;
+    this.#offset = offset;
+    this.#end = offset + length;
+    this.#chunkSize = chunkSize;
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    const length = Math.min(this.#chunkSize, this.#end - this.#offset);
+    if (length <= 0) return { done: true, value: undefined };
+    const buffer = Buffer.allocUnsafeSlow(length);
+    const filled = await this.#source.readInto(buffer, this.#offset);
+    this.#offset += filled;
+    return { done: false, value: buffer.subarray(0, filled) };
+  }
+
+  /** Goes over up to `length` bytes; returns how many. */
+  skip(length: number): number {
+    const skipped = Math.min(length, this.#end - this.#offset);
+    this.#offset += skipped;
+    return skipped;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+function withReason<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (isErrno(cause, E.ENOENT) || isErrno(cause, E.ENOTDIR)) {
+      throw new HakoError("NOT_FOUND", `Cannot read "${path}": it does not exist`, { cause });
+    }
+    if (isErrno(cause, E.EACCES)) {
+      throw new HakoError("PERMISSION_DENIED", `Cannot read "${path}": permission denied`, { cause });
+    }
+    throw new HakoError("INTERNAL", `Cannot read "${path}"`, { cause });
+  }
+}
