@@ -1,5 +1,5 @@
 /**
- * The container configuration of the OCI runtime specification 1.1 (config.md, config-linux.md) as its JSON has it.
+ * The container configuration of the OCI runtime specification 1.2 (config.md, config-linux.md) as its JSON has it.
  * Only what hako reads or writes is here; other members of a foreign config.json are ignored.
  */
 
@@ -125,6 +125,7 @@ export interface Linux {
   maskedPaths?: string[];
   readonlyPaths?: string[];
   mountLabel?: string;
+  intelRdt?: { l3CacheSchema?: string };
 }
 
 export interface DeviceRule {
@@ -143,6 +144,9 @@ export interface Resources {
   memory?: MemoryResources;
   cpu?: CpuResources;
   pids?: { limit: number };
+  blockIO?: BlockIoResources;
+  hugepageLimits?: HugepageLimit[];
+  network?: NetworkResources;
   /** Raw cgroup v2 files: name to content. */
   unified?: Record<string, string>;
 }
@@ -151,7 +155,13 @@ export interface Resources {
 export interface MemoryResources {
   limit?: number;
   reservation?: number;
+  /** Memory and swap together. */
   swap?: number;
+  kernel?: number;
+  kernelTCP?: number;
+  /** 0 to 100. */
+  swappiness?: number;
+  disableOOMKiller?: boolean;
 }
 
 export interface CpuResources {
@@ -160,9 +170,51 @@ export interface CpuResources {
   quota?: number;
   /** Microseconds. */
   period?: number;
+  /** Microseconds. */
+  realtimeRuntime?: number;
+  /** Microseconds. */
+  realtimePeriod?: number;
   /** Lists as `0-3,5`. */
   cpus?: string;
   mems?: string;
+}
+
+export interface WeightDevice {
+  major: number;
+  minor: number;
+  /** 10 to 1000. */
+  weight?: number;
+  leafWeight?: number;
+}
+
+export interface ThrottleDevice {
+  major: number;
+  minor: number;
+  /** Bytes or operations a second. */
+  rate: number;
+}
+
+export interface BlockIoResources {
+  /** 10 to 1000. */
+  weight?: number;
+  leafWeight?: number;
+  weightDevice?: WeightDevice[];
+  throttleReadBpsDevice?: ThrottleDevice[];
+  throttleWriteBpsDevice?: ThrottleDevice[];
+  throttleReadIOPSDevice?: ThrottleDevice[];
+  throttleWriteIOPSDevice?: ThrottleDevice[];
+}
+
+export interface HugepageLimit {
+  /** As the cgroup files spell it: `2MB`. */
+  pageSize: string;
+  /** Bytes. */
+  limit: number;
+}
+
+export interface NetworkResources {
+  classID?: number;
+  priorities?: { name: string; priority: number }[];
 }
 
 export interface Seccomp {
