@@ -1,0 +1,14 @@
+import type { Command } from "./command.ts";
+import { JSON_OPTION } from "./command.ts";
+import { runOnManagers } from "./manager/each.ts";
+
+export const command: Command = {
+  name: "pause",
+  usage: "CONTAINER [CONTAINER...]",
+  summary: "Freeze all processes of containers.",
+  options: [JSON_OPTION],
+  positionals: { min: 1, max: Number.POSITIVE_INFINITY },
+  async run(input) {
+    return runOnManagers(input, (manager, containerId) => manager.pause({ containerId }));
+  },
+};

@@ -1,0 +1,143 @@
+import { closeSync, copyFileSync, fstatSync, fsyncSync, openSync, readFileSync, type Stats } from "node:fs";
+import { access, mkdir, mkdtemp, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { lookupEmbedded } from "#base/embedded.ts";
+import { HakoError } from "#base/error.ts";
+import { buildGuestImage, type GuestFile } from "#image/guest-image.ts";
+
+/** Files on the host that every machine boots from. */
+export interface Assets {
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  readonly guestImagePath: string;
+}
+
+/** The running executable, whatever became of its path. */
+export const EXECUTABLE_PATH = "/proc/self/exe";
+
+/** Raised when the guest image is built differently from the same parts. */
+const LAYOUT_VERSION = 1;
+
+/** The C library as the dynamic linker of the guest looks for it. */
+const GUEST_LIBRARIES = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"];
+const GUEST_LINKER = "ld-linux-x86-64.so.2";
+
+const DAY_MS = 24 * 3600 * 1000;
+const KEEP_UNUSED_MS = 14 * DAY_MS;
+
+/**
+ * Kernel, initramfs and guest image as files below `<stateDir>/asset/<digest>/`, unpacked on first use. The digest
+ * covers all parts and the executable's size, which the guest image describes. Throws FAILED_PRECONDITION when this
+ * executable has nothing embedded, RESOURCE_EXHAUSTED when the disk is full.
+ */
+export async function ensureAssets(stateDir: string, signal?: AbortSignal): Promise<Assets> {
+  const root = join(stateDir, "asset");
+  const dir = join(root, assetDigest());
+  const assets = {
+    kernelPath: join(dir, "vmlinux"),
+    initrdPath: join(dir, "initrd"),
+    guestImagePath: join(dir, "guest.erofs"),
+  };
+  const unpacked = await stat(dir).catch(() => undefined);
+  const present = await Promise.all(Object.values(assets).map(exists));
+  if (unpacked && present.every((found) => found)) {
+    await markUsed(dir, unpacked);
+    return assets;
+  }
+  // Somebody has deleted a part of it.
+  if (unpacked) await rm(dir, { recursive: true, force: true });
+  await unpack(root, dir, signal);
+  return assets;
+}
+
+function assetDigest(): string {
+  const parts = ["vmlinux", "initrd", GUEST_LINKER, ...GUEST_LIBRARIES].map(
+    (name) => lookupEmbedded(name).sha256,
+  );
+  const key = JSON.stringify([LAYOUT_VERSION, executableSize(), ...parts]);
+  return new Bun.CryptoHasher("sha256").update(key).digest("hex");
+}
+
+function executableSize(): number {
+  const fd = openSync(EXECUTABLE_PATH, "r");
+  try {
+    return fstatSync(fd).size;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Makes the directory under another name and renames it: it exists whole or not at all. */
+async function unpack(root: string, dir: string, signal?: AbortSignal): Promise<void> {
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  await removeUnused(root);
+  const fresh = await mkdtemp(join(root, ".new-"));
+  try {
+    for (const name of ["vmlinux", "initrd"]) unpackFile(name, join(fresh, name));
+    await writeGuestImage(join(fresh, "guest.erofs"), signal);
+    await rename(fresh, dir);
+  } catch (cause) {
+    await rm(fresh, { recursive: true, force: true });
+    // Another hako was faster; what it made is the same.
+    if (await exists(dir)) return;
+    if (cause instanceof Error && "code" in cause && cause.code === "ENOSPC") {
+      throw new HakoError(
+        "RESOURCE_EXHAUSTED",
+        `Cannot unpack the guest's files to "${root}": the disk is full`,
+        { cause },
+      );
+    }
+    throw cause;
+  }
+}
+
+function unpackFile(name: string, path: string): void {
+  copyFileSync(lookupEmbedded(name).path, path);
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function writeGuestImage(path: string, signal?: AbortSignal): Promise<void> {
+  await using output = await open(path, "wx+", 0o600);
+  await buildGuestImage({
+    files: guestFiles(),
+    executable: { path: EXECUTABLE_PATH },
+    output: output.fd,
+    ...(signal && { signal }),
+  });
+  await output.sync();
+}
+
+function guestFiles(): GuestFile[] {
+  const read = (name: string) => readFileSync(lookupEmbedded(name).path);
+  return [
+    { path: `lib64/${GUEST_LINKER}`, bytes: read(GUEST_LINKER) },
+    ...GUEST_LIBRARIES.map((name) => ({ path: `lib/${name}`, bytes: read(name) })),
+  ];
+}
+
+/** The modification time of the directory says when it was last used, to the day. */
+async function markUsed(dir: string, { mtimeMs }: Stats): Promise<void> {
+  const now = Date.now();
+  if (now - mtimeMs > DAY_MS) await utimes(dir, now / 1000, now / 1000).catch(() => {});
+}
+
+/** Files of other versions that nobody has used for long. Machines that run keep theirs open, so none is harmed. */
+async function removeUnused(root: string): Promise<void> {
+  for (const name of await readdir(root)) {
+    const path = join(root, name);
+    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > KEEP_UNUSED_MS) await rm(path, { recursive: true, force: true });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

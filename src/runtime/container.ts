@@ -1,0 +1,74 @@
+import type { ProcessOptions } from "#oci/spec-builder.ts";
+import type { VolumeSpec } from "#resource/volume/volume.ts";
+import type { Process } from "./process.ts";
+import type { ContainerState } from "./state.ts";
+
+export type SeccompChoice =
+  | { readonly kind: "default" }
+  | { readonly kind: "unconfined" }
+  | { readonly kind: "file"; readonly path: string };
+
+/** A container as asked for; plain data, so that it can travel to another process. */
+export interface ContainerSpec {
+  readonly id: string;
+  readonly hostname: string;
+  /** As the user wrote it, `oci:images/busybox:latest`; relative to the working directory of the process. */
+  readonly image: string;
+  readonly process: ProcessOptions;
+  /** `user[:group]`, names or numbers; the image's when absent. */
+  readonly user?: string;
+  readonly volumes: readonly VolumeSpec[];
+  readonly readOnlyRoot: boolean;
+  readonly seccomp: SeccompChoice;
+  /** Standard input stays open; otherwise the process finds it at its end. */
+  readonly stdin: boolean;
+  /** Bytes. */
+  readonly memoryLimit?: number;
+  readonly cpus?: number;
+}
+
+/** A further process for a running container. */
+export interface ExecSpec {
+  readonly id: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly workingDir?: string;
+  readonly user?: string;
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+}
+
+/** What a container uses at one moment. */
+export interface ContainerStats {
+  /** Nanoseconds of CPU time since the start. */
+  readonly cpuNs: number;
+  readonly memoryBytes: number;
+  /** 0 for none. */
+  readonly memoryLimitBytes: number;
+  readonly processes: number;
+  readonly network: readonly {
+    readonly name: string;
+    readonly receivedBytes: number;
+    readonly sentBytes: number;
+  }[];
+}
+
+/** One container of a sandbox. Order: `create`, `start`, then anything, `remove`. */
+export interface Container {
+  readonly id: string;
+  readonly state: Readonly<ContainerState>;
+  /** The first process; its streams work from `create` on. */
+  readonly process: Process;
+  create(signal?: AbortSignal): Promise<void>;
+  start(signal?: AbortSignal): Promise<void>;
+  exec(spec: ExecSpec, signal?: AbortSignal): Promise<Process>;
+  pause(signal?: AbortSignal): Promise<void>;
+  resume(signal?: AbortSignal): Promise<void>;
+  /** Signals the first process, or all processes with SIGKILL. */
+  kill(signalNumber: number, signal?: AbortSignal): Promise<void>;
+  stats(signal?: AbortSignal): Promise<ContainerStats>;
+  /** The exit code of the first process; the state is `stopped` when this resolves. */
+  wait(signal?: AbortSignal): Promise<number>;
+  /** Frees what the container holds in the sandbox. FAILED_PRECONDITION unless stopped. */
+  remove(signal?: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,11 @@
+import type { Sandbox, SandboxSpec } from "./sandbox.ts";
+
+/**
+ * Makes sandboxes of one kind. Kata's names: `virt_container` puts a sandbox into a virtual machine.
+ * Whoever holds a Sandbox disposes of it, whether it was started or not.
+ */
+export interface RuntimeHandler {
+  readonly name: string;
+  /** Claims id and name and writes the first state; nothing runs yet. ALREADY_EXISTS for a name in use. */
+  createSandbox(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+}

@@ -1,0 +1,41 @@
+import type { Container, ContainerSpec } from "./container.ts";
+import type { SandboxState } from "./state.ts";
+import type { Timeline } from "./timeline.ts";
+
+export type NetworkMode = "none" | "tap";
+
+/** A sandbox as asked for; plain data, so that it can travel to another process. */
+export interface SandboxSpec {
+  readonly id: string;
+  readonly name: string;
+  readonly hostname: string;
+  /** `auto` or a driver's name; the configuration's choice when absent. */
+  readonly hypervisor?: string;
+  /** The driver's word; the configuration's choice when absent. */
+  readonly machineType?: string;
+  readonly vcpus?: number;
+  readonly memoryMib?: number;
+  readonly network: NetworkMode;
+  readonly detached: boolean;
+  readonly autoRemove: boolean;
+}
+
+/**
+ * What containers run in. Order: `addContainer` for those whose devices should be there from the beginning, `start`,
+ * then the containers' own calls and further `addContainer`s; disposing ends all, in reverse, and either keeps the
+ * state as `stopped` or, with `autoRemove` or when it never started, leaves nothing behind.
+ */
+export interface Sandbox extends AsyncDisposable {
+  readonly id: string;
+  readonly state: Readonly<SandboxState>;
+  readonly dir: string;
+  readonly timeline: Timeline;
+  readonly containers: ReadonlyMap<string, Container>;
+  /** Rejects when the sandbox breaks under its containers (its machine or its agent ended); never resolves. */
+  readonly broken: Promise<never>;
+  /** Prepares image and volumes of a container. */
+  addContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<Container>;
+  start(signal?: AbortSignal): Promise<void>;
+  /** From now on stopping leaves nothing behind, as with `autoRemove`. */
+  removeOnStop(): Promise<void>;
+}

@@ -1,0 +1,67 @@
+import { E, isErrno } from "#sys/errno.ts";
+import { openProcess, pidfdSendSignal, processStartTime, waitPidfd } from "#sys/process.ts";
+import { logger } from "#telemetry/log.ts";
+import type { ProcessIdentity } from "./state.ts";
+import type { StateStore } from "./state-store.ts";
+
+const log = logger("sweep");
+
+const SIGKILL = 9;
+/** What the exit code of a container says that was killed from outside. */
+const KILLED_EXIT_CODE = 128 + SIGKILL;
+
+/**
+ * Cleans up after managers that died: kills what is left of their machines, and either forgets the sandbox (when it
+ * had not started yet, or was to be removed) or notes that it has stopped. TAP devices are not persistent and go with
+ * the last process that has them open. Every command begins with this, so it must be quick when there is nothing to do.
+ */
+export async function sweep(store: StateStore): Promise<void> {
+  const suspects: string[] = [];
+  for (const id of await store.ids()) {
+    if (await isAbandoned(store, id)) suspects.push(id);
+  }
+  if (suspects.length === 0) return;
+  using _ = await store.lock();
+  for (const id of suspects) {
+    // Whoever had the lock before us may have done it, or may only have been about to write the state.
+    if (await isAbandoned(store, id)) await recover(store, id);
+  }
+}
+
+async function isAbandoned(store: StateStore, id: string): Promise<boolean> {
+  const state = await store.findReadable(id);
+  if (state === "unreadable") return false;
+  return state === undefined || (state.status !== "stopped" && !isAlive(state.manager));
+}
+
+function isAlive({ pid, startTime }: ProcessIdentity): boolean {
+  return processStartTime(pid) === startTime;
+}
+
+async function recover(store: StateStore, id: string): Promise<void> {
+  const state = await store.find(id);
+  log.info("the manager of a sandbox is gone", { id, status: state?.status });
+  for (const process of state?.machine?.processes ?? []) await killProcess(process);
+  if (!state || state.status === "creating" || state.autoRemove) return store.remove(id, state?.name);
+  state.status = "stopped";
+  for (const container of state.containers) {
+    if (container.status === "stopped") continue;
+    container.status = "stopped";
+    container.finishedAt = new Date().toISOString();
+    container.exitCode = KILLED_EXIT_CODE;
+    container.error = "The manager of the sandbox died";
+  }
+  await store.save(state);
+}
+
+/** Kills exactly the process that is meant and waits until it is gone. */
+export async function killProcess({ pid, startTime }: ProcessIdentity): Promise<void> {
+  using pidfd = openProcess(pid, startTime);
+  if (!pidfd) return;
+  try {
+    if (pidfdSendSignal(pidfd.number, SIGKILL)) await waitPidfd(pidfd.number);
+  } catch (error) {
+    if (!isErrno(error, E.EPERM)) throw error;
+    log.warn("a process of a dead sandbox belongs to somebody else", { pid });
+  }
+}
