@@ -85,8 +85,7 @@ export interface MachineSpec {
 
 /** Why a machine ended. `reason` is for decisions, `detail` and `consoleTail` for people. */
 export interface MachineExit {
-  readonly reason:
-    /** `stop()` was called. */
+  readonly reason: /** `stop()` was called. */
     | "stopped"
     /** The guest powered off or reset itself. */
     | "guest-shutdown"

@@ -1,0 +1,81 @@
+import { HakoError } from "#base/error.ts";
+import type { Capability } from "#hypervisor/hypervisor.ts";
+
+export type Accelerator = "kvm" | "tcg";
+
+/** What is particular to one of QEMU's machine types. */
+export interface MachineType {
+  readonly name: string;
+  /** Value of `-machine`. */
+  readonly machine: string;
+  /** Further arguments that every machine of this type gets. */
+  readonly args: readonly string[];
+  /** End of the names of virtio devices: `virtio-blk-pci`, `virtio-blk-device`. */
+  readonly virtioSuffix: "pci" | "device";
+  /** PCI bus of the devices of a spec, where they can be plugged and unplugged; absent without PCI. */
+  readonly deviceBus?: string;
+  /** Devices of a spec that it takes, beside those that every machine has. */
+  readonly maxDevices: number;
+  readonly capabilities: ReadonlySet<Capability>;
+}
+
+const everywhere: readonly Capability[] = ["pause", "balloon", "vsock", "serial-agent", "panic-report"];
+
+/**
+ * No PCI, no firmware to speak of: virtio-mmio devices described by ACPI (its second IO-APIC gives room for 24, three
+ * of them hako's own, and ACPI gives power-off and panic report). Without PIT and PIC, which hardware-reduced ACPI does not use.
+ * The RTC stays: without it the guest waits a second for one and has no time of day.
+ */
+const microvm: MachineType = {
+  name: "microvm",
+  machine:
+    "microvm,acpi=on,ioapic2=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,auto-kernel-cmdline=off,dump-guest-core=off,mem-merge=off",
+  args: ["-global", "virtio-mmio.force-legacy=false"],
+  virtioSuffix: "device",
+  maxDevices: 21,
+  capabilities: new Set(everywhere),
+};
+
+/**
+ * A PC with PCI Express. The devices of a spec sit on a bridge, where the guest's ACPI plugs and unplugs them at once
+ * (a root port for each would make every unplug wait for the attention button's five seconds).
+ */
+const q35: MachineType = {
+  name: "q35",
+  machine: "q35,hpet=off,smbus=off,sata=off,vmport=off,usb=off,smm=off,dump-guest-core=off,mem-merge=off",
+  args: [
+    "-device",
+    JSON.stringify({
+      driver: "pci-bridge",
+      id: "devices",
+      bus: "pcie.0",
+      addr: "0x1e",
+      chassis_nr: 1,
+      shpc: false,
+    }),
+  ],
+  virtioSuffix: "pci",
+  deviceBus: "devices",
+  maxDevices: 31,
+  capabilities: new Set([
+    ...everywhere,
+    "block-hotplug",
+    "network-hotplug",
+    "vcpu-hotplug",
+    "memory-hotplug",
+  ]),
+};
+
+const machineTypes: ReadonlyMap<string, MachineType> = new Map(
+  [microvm, q35].map((type) => [type.name, type]),
+);
+
+export const DEFAULT_MACHINE_TYPE = microvm.name;
+
+/** Throws INVALID_ARGUMENT for an unknown name. */
+export function lookupMachineType(name = DEFAULT_MACHINE_TYPE): MachineType {
+  const type = machineTypes.get(name);
+  if (type) return type;
+  const names = [...machineTypes.keys()].join(", ");
+  throw new HakoError("INVALID_ARGUMENT", `Cannot use machine type "${name}" with QEMU: there are ${names}`);
+}
