@@ -4,6 +4,8 @@
  * "Default Devices"), its links, and the devices of the request. Inside a user namespace nodes cannot be
  * made; there the outer nodes of the same path are bind-mounted.
  */
+#define _GNU_SOURCE
+
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>

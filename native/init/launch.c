@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One launch, told from top to bottom; launch.h explains the two processes. */
+#define _GNU_SOURCE
+
 #include "launch.h"
 
 #include <signal.h>

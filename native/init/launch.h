@@ -28,7 +28,8 @@ struct hako_launch {
 	int proc;		/* the outer /proc, until the process is confined */
 	int root;		/* root directory of the container, once entered */
 	int root_tree;		/* detached copy of the root file system */
-	int null_tree;		/* detached mount of the outer /dev/null, for masked files */
+	int null_tree;		/* mount of the outer /dev/null, for masked files */
+	bool null_attached;	/* … no longer a detached one */
 	int terminal;		/* slave side of the pseudo terminal, or -1 */
 	bool in_cgroup;		/* PID 1 cloned the helper into the cgroup */
 	bool in_userns;		/* the container has a user namespace of its own */

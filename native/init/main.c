@@ -3,6 +3,8 @@
  * hako-init. As PID 1 it runs the guest; as "hako-init --launcher" it starts containers for an agent outside a
  * virtual machine, whose socket is descriptor 3.
  */
+#define _GNU_SOURCE
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

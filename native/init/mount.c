@@ -5,6 +5,8 @@
  * user namespace may mount proc only where it can see one). After the root has changed they are attached in
  * the order of the request, so that no outer path and no half-configured mount is ever visible inside.
  */
+#define _GNU_SOURCE
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -262,6 +264,24 @@ static int empty_directory_create(void)
 	return ret;
 }
 
+/*
+ * The first masked file gets the detached mount of /dev/null itself, the others copies of it: only a mount that
+ * is attached in our namespace can be copied.
+ */
+static int null_attach(struct hako_launch *l, int target)
+{
+	hako_auto_close int copy = -1;
+	int ret;
+
+	if (!l->null_attached) {
+		ret = hako_tree_attach(l->null_tree, target);
+		l->null_attached = ret >= 0;
+		return ret;
+	}
+	copy = hako_tree_clone(l->null_tree, "", AT_EMPTY_PATH);
+	return copy < 0 ? copy : hako_tree_attach(copy, target);
+}
+
 static int path_mask(struct hako_launch *l, const char *path)
 {
 	hako_auto_close int target = hako_root_open(l->root, path, O_PATH, 0);
@@ -274,9 +294,11 @@ static int path_mask(struct hako_launch *l, const char *path)
 		return target;
 	if (fstat(target, &st) < 0)
 		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return null_attach(l, target);
 	if (is_root(l->root, &st))
 		return -EINVAL;
-	tree = S_ISDIR(st.st_mode) ? empty_directory_create() : hako_tree_clone(l->null_tree, "", AT_EMPTY_PATH);
+	tree = empty_directory_create();
 	return tree < 0 ? tree : hako_tree_attach(tree, target);
 }
 

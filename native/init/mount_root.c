@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The guest's file systems: from the initramfs to the EROFS image and what is mounted in it. */
+#define _GNU_SOURCE
+
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Namespaces: joining, ID maps, and what is set inside a new one. */
+#define _GNU_SOURCE
+
 #include <grp.h>
 #include <net/if.h>
 #include <stdio.h>

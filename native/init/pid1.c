@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+
 #include "pid1.h"
 
 #include <signal.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The process itself: its stdio, directory, identity, privileges, and finally its program. */
+#define _GNU_SOURCE
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

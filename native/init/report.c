@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The report socket: what becomes of a launch. */
+#define _GNU_SOURCE
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The request parser: bytes from the agent become a checked struct hako_request. */
+#define _GNU_SOURCE
+
 #include "request.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The container's root directory: entering it, and finding and making paths in it. */
+#define _GNU_SOURCE
+
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>

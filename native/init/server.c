@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+
 #include "server.h"
 
 #include <dirent.h>

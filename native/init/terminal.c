@@ -4,6 +4,8 @@
  * container may have put anything at that path: it is taken only if it is the multiplexer of a devpts, and
  * the slave side is had from the master by ioctl, never by name.
  */
+#define _GNU_SOURCE
+
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
