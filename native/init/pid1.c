@@ -171,10 +171,13 @@ static int boot(struct hako_server *s)
 	return ret;
 }
 
-static void end_explain(const struct hako_server *s, enum hako_end end)
+static void end_explain(struct hako_server *s, enum hako_end end)
 {
-	int status = s->agent_status;
+	int status;
 
+	if (end == HAKO_END_HANG_UP && hako_agent_wait(s))
+		end = HAKO_END_AGENT_EXITED;
+	status = s->agent_status;
 	switch (end) {
 	case HAKO_END_AGENT_EXITED:
 		if (WIFSIGNALED(status))

@@ -389,6 +389,9 @@ int hako_process_execute(struct hako_launch *l)
 	if (ret)
 		return ret;
 	signals_reset();
+	/* Without hako-init nobody could tell how the process ends. (A change of the user would clear this.) */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return hako_fail(l, HAKO_STEP_CLONE, -errno, "parent death signal");
 	ret = hako_gate(l);
 	if (!ret)
 		ret = filter_load(l);

@@ -12,10 +12,15 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "kernel.h"
 #include "launch.h"
 #include "wire.h"
+
+/* A process that does not die of SIGKILL (it waits for a dead device) must not keep the machine on. */
+#define KILL_WAIT_MS 3000
+#define AGENT_WAIT_MS 1000
 
 int hako_server_init(struct hako_server *s, int socket)
 {
@@ -264,12 +269,36 @@ static void own_children_signal(void)
 		closedir(proc);
 }
 
+static void pause_ms(long ms)
+{
+	struct timespec pause = { .tv_nsec = ms * 1000000 };
+
+	nanosleep(&pause, NULL);
+}
+
 void hako_children_kill(bool everyone)
 {
-	do {
+	for (int waited = 0; waited < KILL_WAIT_MS; waited += 5) {
+		pid_t pid;
+
 		if (everyone)
 			kill(-1, SIGKILL);
 		else
 			own_children_signal();
-	} while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR);
+		while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
+			;
+		if (pid < 0)
+			return;
+		pause_ms(5);
+	}
+}
+
+bool hako_agent_wait(struct hako_server *s)
+{
+	for (int waited = 0; waited < AGENT_WAIT_MS; waited += 5) {
+		if (waitpid(s->agent, &s->agent_status, WNOHANG) == s->agent)
+			return true;
+		pause_ms(5);
+	}
+	return false;
 }

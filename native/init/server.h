@@ -28,7 +28,10 @@ int hako_server_init(struct hako_server *s, int socket);
 
 enum hako_end hako_serve(struct hako_server *s);
 
-/* Kills every child until none is left; with everyone, all processes of the pid namespace. */
+/* Kills every child until none is left, for 3 s at most; with everyone, all processes of the pid namespace. */
 void hako_children_kill(bool everyone);
+
+/* A dying agent closes its socket before it can be reaped: waits a little for agent_status. False if it lives. */
+bool hako_agent_wait(struct hako_server *s);
 
 #endif

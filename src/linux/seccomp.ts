@@ -236,9 +236,7 @@ function decide(entries: readonly Entry[], otherwise: number): Decision {
 }
 
 function unknownCall(otherwise: number): number {
-  return (otherwise & 0x7fff_0000) === RET_ERRNO && otherwise < RET_KILL_PROCESS
-    ? RET_ERRNO | ENOSYS
-    : otherwise;
+  return (otherwise & ACTION_MASK) === RET_ERRNO ? RET_ERRNO | ENOSYS : otherwise;
 }
 
 function encodeAction(name: string, errnoRet: number = EPERM): number {
