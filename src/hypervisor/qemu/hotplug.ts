@@ -101,10 +101,10 @@ export class Hotplug {
 }
 
 /**
- * Has the guest let go of a device of any kind and waits until QEMU has removed it. DEADLINE_EXCEEDED when it does
+ * Has the guest let go of a device and waits until QEMU has removed it. DEADLINE_EXCEEDED when it does
  * not, ABORTED when it says that it will not. A device that went away since an earlier try is fine.
  */
-export async function unplug(qmp: QmpClient, id: string, signal?: AbortSignal): Promise<void> {
+async function unplug(qmp: QmpClient, id: string, signal?: AbortSignal): Promise<void> {
   using end = qmp.expect(
     ({ name, data }) =>
       (name === "DEVICE_DELETED" || name === "DEVICE_UNPLUG_GUEST_ERROR") && data.device === id,

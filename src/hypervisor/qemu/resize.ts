@@ -1,6 +1,5 @@
 import { HakoError } from "#base/error.ts";
 import { MEMORY_DEVICE_ID } from "./command-line.ts";
-import { unplug } from "./hotplug.ts";
 import type { QmpClient } from "./qmp.ts";
 
 const MIB = 1024 * 1024;
@@ -42,12 +41,14 @@ export async function resizeVcpus(qmp: QmpClient, count: number, signal?: AbortS
     await qmp.execute("device_add", { driver: slot.type, id: cpuId(slot), ...slot.props }, { signal });
     present++;
   }
-  for (const slot of plugged) {
-    if (present <= count) break;
-    await unplug(qmp, cpuId(slot), signal);
-    present--;
-  }
-  return present;
+  const leaving = plugged.slice(0, Math.max(0, present - count));
+  for (const slot of leaving) await qmp.execute("device_del", { id: cpuId(slot) }, { signal });
+  return leaving.length === 0 ? present : settle(() => countPlugged(qmp, signal), count);
+}
+
+/** QEMU 7.2 tells no event when a vCPU has gone, so its list is asked. */
+async function countPlugged(qmp: QmpClient, signal?: AbortSignal): Promise<number> {
+  return (await cpuSlots(qmp, signal)).filter((slot) => slot["qom-path"] !== undefined).length;
 }
 
 export interface MemoryBounds {
@@ -66,7 +67,7 @@ export async function resizeMemory(
 ): Promise<number> {
   const extraMib = Math.max(0, memoryMib - bounds.baseMib);
   const pluggedMib = bounds.extraMib > 0 ? await setExtra(qmp, extraMib, signal) : 0;
-  const keptMib = await setBalloon(qmp, Math.min(memoryMib, bounds.baseMib), pluggedMib, signal);
+  const keptMib = await setBalloon(qmp, Math.min(memoryMib, bounds.baseMib), signal);
   return keptMib + pluggedMib;
 }
 
@@ -94,20 +95,15 @@ async function memoryDevice(qmp: QmpClient, signal?: AbortSignal): Promise<Memor
   return found.data;
 }
 
-/** The balloon's target counts all memory, plugged memory too. Returns the MiB of the start memory that is left. */
-async function setBalloon(
-  qmp: QmpClient,
-  keptMib: number,
-  pluggedMib: number,
-  signal?: AbortSignal,
-): Promise<number> {
-  const target = (keptMib + pluggedMib) * MIB;
+/** The balloon counts only the memory of the start. Returns the MiB of it that are left to the guest. */
+async function setBalloon(qmp: QmpClient, keptMib: number, signal?: AbortSignal): Promise<number> {
+  const target = keptMib * MIB;
   await qmp.execute("balloon", { value: target }, { signal });
   const read = async () => {
     const { actual } = (await qmp.execute("query-balloon", {}, { signal })) as { actual: number };
     return actual;
   };
-  return (await settle(read, target)) / MIB - pluggedMib;
+  return (await settle(read, target)) / MIB;
 }
 
 /** Reads until the value is the wanted one, or stands still, or the time is over; returns the last value. */

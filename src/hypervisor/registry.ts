@@ -1,0 +1,49 @@
+import { HakoError } from "#base/error.ts";
+import type { Config } from "#config/config.ts";
+import type { Hypervisor, HypervisorProbe } from "./hypervisor.ts";
+
+/** Drivers in the order in which `auto` tries them; each is loaded when it is first needed. */
+const drivers: ReadonlyMap<string, (config: Config) => Promise<Hypervisor>> = new Map([
+  [
+    "qemu",
+    async ({ qemu }) => {
+      const { QemuHypervisor } = await import("./qemu/hypervisor.ts");
+      return new QemuHypervisor(qemu.path === "" ? {} : { binary: qemu.path });
+    },
+  ],
+]);
+
+export const hypervisorNames: readonly string[] = [...drivers.keys()];
+
+/** The driver of a name, whether or not it can work here. NOT_FOUND for an unknown name. */
+export async function lookupHypervisor(name: string, config: Config): Promise<Hypervisor> {
+  const open = drivers.get(name);
+  if (open) return open(config);
+  throw new HakoError(
+    "NOT_FOUND",
+    `Cannot find hypervisor "${name}": there are ${["auto", ...hypervisorNames].join(", ")}`,
+  );
+}
+
+export interface ChosenHypervisor {
+  readonly hypervisor: Hypervisor;
+  readonly probe: HypervisorProbe;
+}
+
+/**
+ * The driver to use: the named one, or with `auto` the first that can work on this host. FAILED_PRECONDITION, with
+ * the reasons of each driver tried, when none can.
+ */
+export async function chooseHypervisor(name: string, config: Config): Promise<ChosenHypervisor> {
+  const problems: string[] = [];
+  for (const candidate of name === "auto" ? hypervisorNames : [name]) {
+    const hypervisor = await lookupHypervisor(candidate, config);
+    const probe = await hypervisor.probe();
+    if (probe.usable) return { hypervisor, probe };
+    problems.push(...probe.problems.map((problem) => `${candidate}: ${problem}`));
+  }
+  throw new HakoError(
+    "FAILED_PRECONDITION",
+    `Cannot run virtual machines on this host: ${problems.join("; ")}`,
+  );
+}

@@ -1,0 +1,135 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { AgentChannel, Hypervisor, Machine, MachineSpec } from "#hypervisor/hypervisor.ts";
+import { claimGuestCid } from "#linux/vhost-vsock.ts";
+import { O, openFd } from "#sys/fd.ts";
+import { unixListen } from "#sys/socket.ts";
+import { contractInitramfs, GuestChannel, kernelPath } from "../support/contract-guest.ts";
+
+/** A driver in one of its forms, as the suite runs it. */
+export interface ContractSubject {
+  /** Heads the suite's tests: `QEMU microvm`. */
+  readonly name: string;
+  make(): Hypervisor;
+  readonly machineType?: string;
+  readonly agent: AgentChannel["kind"];
+  /** Cases that this form cannot pass, by name, each with the reason that is printed. */
+  readonly skips?: Readonly<Record<string, string>>;
+}
+
+const AGENT_PORT = 1024;
+
+/** Everything around one machine: its directory, kernel, agent channel; all gone after disposal. */
+export class MachineFixture implements AsyncDisposable {
+  readonly hypervisor: Hypervisor;
+  readonly runDir = mkdtempSync(join(tmpdir(), "hako-contract-"));
+  readonly spec: MachineSpec;
+  readonly #resources: DisposableStack;
+  readonly #cid: number | undefined;
+  #machine: Machine | undefined;
+  #guest: GuestChannel | undefined;
+
+  private constructor(subject: ContractSubject, initramfs: string, changes: Partial<MachineSpec>) {
+    using stack = new DisposableStack();
+    stack.defer(() => rmSync(this.runDir, { recursive: true, force: true }));
+    this.hypervisor = subject.make();
+    const { agent, params } = openAgent(subject, this.runDir, stack);
+    this.#cid = agent.kind === "vsock" ? agent.cid : undefined;
+    this.spec = {
+      id: "contract",
+      runDir: this.runDir,
+      ...(subject.machineType === undefined ? {} : { machineType: subject.machineType }),
+      kernelFd: stack.use(openFd(kernelPath, O.RDONLY)).number,
+      initrdFd: stack.use(openFd(initramfs, O.RDONLY)).number,
+      kernelParams: ["quiet", params],
+      vcpus: 1,
+      memoryMib: 128,
+      devices: [],
+      agent,
+      ...changes,
+    };
+    this.#resources = stack.move();
+  }
+
+  static async make(subject: ContractSubject, changes: Partial<MachineSpec> = {}): Promise<MachineFixture> {
+    return new MachineFixture(subject, await contractInitramfs(), changes);
+  }
+
+  /** The machine, created at the first call. */
+  async machine(signal?: AbortSignal): Promise<Machine> {
+    this.#machine ??= await this.hypervisor.create(this.spec, signal);
+    return this.#machine;
+  }
+
+  /** The running machine's guest. */
+  async boot(): Promise<GuestChannel> {
+    const machine = await this.machine();
+    await machine.start();
+    const guest = await this.connect();
+    await guest.request("echo up");
+    return guest;
+  }
+
+  /** The agent channel, whether or not the guest serves it already. */
+  async connect(): Promise<GuestChannel> {
+    this.#guest ??=
+      this.#cid === undefined
+        ? await GuestChannel.overSerial(join(this.runDir, "agent.sock"))
+        : await GuestChannel.overVsock(this.#cid, AGENT_PORT);
+    return this.#guest;
+  }
+
+  /** A file in the run directory's neighbourhood, for a disk. */
+  file(name: string, bytes: Uint8Array): { path: string; readOnlyFd: number; writableFd: number } {
+    const path = join(this.runDir, name);
+    writeFileSync(path, bytes);
+    const open = (flags: number) => this.#resources.use(openFd(path, flags)).number;
+    return { path, readOnlyFd: open(O.RDONLY), writableFd: open(O.RDWR) };
+  }
+
+  /** What the driver has left in the run directory, and processes that know of it. */
+  leftovers(): string[] {
+    const own = new Set(["agent.sock"]);
+    const files = readdirSync(this.runDir).filter((name) => !own.has(name) && !name.endsWith(".disk"));
+    return [...files, ...processesOf(this.runDir)];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#guest?.[Symbol.dispose]();
+    await this.#machine?.stop();
+    this.#resources.dispose();
+  }
+}
+
+function openAgent(
+  subject: ContractSubject,
+  runDir: string,
+  stack: DisposableStack,
+): { agent: AgentChannel; params: string } {
+  if (subject.agent === "vsock") {
+    const { cid, vhost } = stack.use(claimGuestCid());
+    const params = `agent.server_addr=vsock://-1:${AGENT_PORT}`;
+    return { agent: { kind: "vsock", cid, vhostFd: vhost.number }, params };
+  }
+  const listener = stack.use(unixListen(join(runDir, "agent.sock")));
+  return {
+    agent: { kind: "serial", portName: "hako.agent", listenerFd: listener.number },
+    params: "agent.server_addr=virtio-serial://hako.agent",
+  };
+}
+
+/** Processes other than this one that have the path in their environment or command line. */
+function processesOf(path: string): string[] {
+  const mentions = (pid: string) => {
+    try {
+      return ["environ", "cmdline"].some((name) =>
+        readFileSync(`/proc/${pid}/${name}`, "latin1").includes(path),
+      );
+    } catch {
+      return false;
+    }
+  };
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  return pids.filter(mentions).map((pid) => `process ${pid}`);
+}
