@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { check, E } from "#sys/errno.ts";
-import { cstr, SYS, type SyscallArgument, syscall, syscallBlocking } from "#sys/syscall.ts";
+import { AT_EMPTY_PATH, Fd, O } from "#sys/fd.ts";
+import { cstr, SYS, syscall, syscallBlocking } from "#sys/syscall.ts";
 
 /** Flags of mount(2) (linux/mount.h). */
 export const MS = {
@@ -112,12 +113,14 @@ function splitOptions(entry: string): string[] {
 }
 
 export interface MountRequest {
-  /** Device, directory, or a name that the file system ignores. */
+  /** Device, or a name that the file system ignores. */
   readonly source: string;
   readonly target: string;
-  /** Ignored by bind mounts. */
   readonly fstype: string;
-  readonly options: readonly string[];
+  /** MS.* without BIND and without propagation. */
+  readonly flags: number;
+  /** What the file system itself reads. */
+  readonly data: string;
 }
 
 /** File systems whose mount never waits for a device or a server: these are mounted on the calling thread. */
@@ -131,45 +134,70 @@ const immediate: ReadonlySet<string> = new Set([
   "mqueue",
 ]);
 
-/**
- * Mounts as mount(8) would: a bind mount with other flags is made and then remounted with them (the kernel
- * ignores them at first), and propagation is set last. A failure after the first step takes the mount away again.
- * Throws SystemError, or INVALID_ARGUMENT when the options are too long.
- */
-export async function mount(request: MountRequest): Promise<void> {
-  const { source, target, fstype } = request;
-  const { flags, propagation, data } = parseMountOptions(request.options);
+/** Mounts a file system. Throws SystemError, or INVALID_ARGUMENT when the options are too long. */
+export async function mountFileSystem({ source, target, fstype, flags, data }: MountRequest): Promise<void> {
   const action = `Cannot mount "${source}" on "${target}"`;
   if (Buffer.byteLength(data) > DATA_MAX) {
     throw new HakoError("INVALID_ARGUMENT", `${action}: its options have more than ${DATA_MAX} bytes`);
   }
-  const binding = (flags & MS.BIND) !== 0;
-  const first = binding ? flags & (MS.BIND | MS.REC) : flags;
-  check(await mountCall(source, target, fstype, first, data, binding || immediate.has(fstype)), action);
-  if (flags & MS.REMOUNT) return;
-  try {
-    const rest = flags & ~(MS.BIND | MS.REC);
-    if (binding && rest !== 0) {
-      check(await mountCall("", target, "", MS.REMOUNT | MS.BIND | rest, "", true), action);
-    }
-    for (const change of propagation) check(await mountCall("", target, "", change, "", true), action);
-  } catch (error) {
-    syscall(SYS.umount2, cstr(target), MNT_DETACH);
-    throw error;
-  }
+  const call = immediate.has(fstype) ? syscall : syscallBlocking;
+  const result = call(SYS.mount, cstr(source), cstr(target), cstr(fstype), flags, data ? cstr(data) : null);
+  check(await result, action);
 }
 
-async function mountCall(
-  source: string,
-  target: string,
-  fstype: string,
-  flags: number,
-  data: string,
-  quick: boolean,
-): Promise<number> {
-  const args: SyscallArgument[] = [cstr(source), cstr(target), cstr(fstype), flags, data ? cstr(data) : null];
-  if (quick) return syscall(SYS.mount, ...(args as [SyscallArgument]));
-  return await syscallBlocking(SYS.mount, ...args);
+// linux/mount.h
+const OPEN_TREE_CLONE = 1;
+const AT_RECURSIVE = 0x8000;
+const MOVE_MOUNT_F_EMPTY_PATH = 0x04;
+const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
+const MOUNT_ATTR_ATIME = 0x70;
+const MOUNT_ATTR_SIZE = 32;
+
+/** Flags of mount(2) as MOUNT_ATTR_*; access times are one field of several values. */
+const attributes: readonly (readonly [flag: number, attribute: number])[] = [
+  [MS.RDONLY, 0x1],
+  [MS.NOSUID, 0x2],
+  [MS.NODEV, 0x4],
+  [MS.NOEXEC, 0x8],
+  [MS.NODIRATIME, 0x80],
+  [MS.NOSYMFOLLOW, 0x20_0000],
+];
+const accessTimes: readonly (readonly [flag: number, attribute: number])[] = [
+  [MS.NOATIME, 0x10],
+  [MS.STRICTATIME, 0x20],
+  [MS.RELATIME, 0],
+];
+
+/** struct mount_attr: u64 attributes to set, to clear, propagation, user namespace. */
+function encodeAttributes(flags: number, propagation: number): BigUint64Array {
+  const set = attributes.filter(([flag]) => flags & flag).reduce((bits, [, bit]) => bits | bit, 0);
+  const access = accessTimes.find(([flag]) => flags & flag);
+  const clear = access ? MOUNT_ATTR_ATIME : 0;
+  return BigUint64Array.of(BigInt(set | (access?.[1] ?? 0)), BigInt(clear), BigInt(propagation), 0n);
+}
+
+/** Sets how mounts spread to and from the mount whose root `mounted` stands for: MS.PRIVATE and the like. */
+export function setPropagation(mounted: Fd, propagation: number): void {
+  const flags = AT_EMPTY_PATH | (propagation & MS.REC ? AT_RECURSIVE : 0);
+  const attribute = encodeAttributes(0, propagation & ~MS.REC);
+  const result = syscall(SYS.mount_setattr, mounted.number, cstr(""), flags, attribute, MOUNT_ATTR_SIZE);
+  check(result, "Cannot set the propagation of a mount");
+}
+
+/**
+ * Makes what `source` stands for visible at `target` as well; both are O_PATH descriptors of the same kind. `flags`
+ * holds MS.*: MS.REC takes the mounts below along, the others restrict the new mount, from its first moment on.
+ */
+export function bindMount(source: Fd, target: Fd, flags: number): void {
+  const action = "Cannot make a bind mount";
+  const recursive = flags & MS.REC ? AT_RECURSIVE : 0;
+  const treeFlags = OPEN_TREE_CLONE | AT_EMPTY_PATH | O.CLOEXEC | recursive;
+  using tree = new Fd(check(syscall(SYS.open_tree, source.number, cstr(""), treeFlags), action));
+  const attribute = encodeAttributes(flags, 0);
+  const changed = AT_EMPTY_PATH | recursive;
+  check(syscall(SYS.mount_setattr, tree.number, cstr(""), changed, attribute, MOUNT_ATTR_SIZE), action);
+  const moveFlags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+  check(syscall(SYS.move_mount, tree.number, cstr(""), target.number, cstr(""), moveFlags), action);
 }
 
 /** How long, and how often, a busy mount is tried again: the last users may be on their way out. */

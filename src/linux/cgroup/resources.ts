@@ -8,6 +8,8 @@ export interface CgroupResources {
   readonly pids?: PidsResources;
   readonly io?: IoResources;
   readonly hugetlb?: readonly HugetlbLimit[];
+  /** Control files of cgroup v2 and what is written to them, after all others. */
+  readonly unified?: Readonly<Record<string, string>>;
 }
 
 export interface CpuResources {

@@ -22,6 +22,7 @@ import { ioSettings } from "./io.ts";
 import { memorySettings } from "./memory.ts";
 import { pidsSettings } from "./pids.ts";
 import { removeCgroupTree, removeEmptyParents } from "./tree.ts";
+import { unifiedSettings } from "./unified.ts";
 
 /** Controllers handed down to containers, as far as the kernel has them. */
 const controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] as const;
@@ -35,13 +36,14 @@ const REMOVE_PAUSE_MS = 10;
 
 /** All settings that the resources ask for, in the order in which they are to be written. Throws INVALID_ARGUMENT. */
 export function resourceSettings(resources: CgroupResources, has: HasControlFile): ControlSetting[] {
-  const { cpu, memory, pids, io, hugetlb } = resources;
+  const { cpu, memory, pids, io, hugetlb, unified } = resources;
   return [
     ...(cpu ? [...cpusetSettings(cpu), ...cpuSettings(cpu)] : []),
     ...(memory ? memorySettings(memory, has) : []),
     ...(pids ? pidsSettings(pids) : []),
     ...(io ? ioSettings(io, has) : []),
     ...(hugetlb ? hugetlbSettings(hugetlb, has) : []),
+    ...(unified ? unifiedSettings(unified) : []),
   ];
 }
 

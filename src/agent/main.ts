@@ -1,0 +1,92 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { HakoError } from "#base/error.ts";
+import { ControlFileWatcher } from "#linux/cgroup/v2/control-file-watcher.ts";
+import { readMountTable } from "#linux/mount.ts";
+import { AgentServiceDefinition } from "#proto/agent.ts";
+import { HealthDefinition } from "#proto/health.ts";
+import { check } from "#sys/errno.ts";
+import { SYS, syscall } from "#sys/syscall.ts";
+import { logger, setLogLevel } from "#telemetry/log.ts";
+import { TtrpcServer } from "#ttrpc/server.ts";
+import { monotonicNanoseconds } from "./clock.ts";
+import type { DeviceLookup } from "./device/hotplug.ts";
+import { Launcher } from "./launcher/launcher.ts";
+import { OomEvents } from "./oom.ts";
+import { type AgentOptions, parseOptions } from "./options.ts";
+import { agentService } from "./rpc/agent-service.ts";
+import { healthService } from "./rpc/health.ts";
+import { Sandbox } from "./sandbox.ts";
+import { serveAt } from "./server.ts";
+import { StorageSet } from "./storage/storage-set.ts";
+
+const RLIMIT_NOFILE = 7;
+/** Each process of a container holds up to four descriptors. */
+const DESCRIPTORS = 65536;
+/** Memory shortage must hit containers, never the agent (proc(5), oom_score_adj). */
+const OOM_SCORE = "-1000";
+const log = logger("agent");
+
+/** Where the unified cgroup hierarchy is mounted. */
+function findCgroupRoot(): string {
+  const root = readMountTable().find(({ fstype }) => fstype === "cgroup2")?.mountPoint;
+  if (root) return root;
+  throw new HakoError("FAILED_PRECONDITION", "Cannot run containers: no cgroup2 file system is mounted");
+}
+
+function raiseLimits(): void {
+  const limit = BigUint64Array.of(BigInt(DESCRIPTORS), BigInt(DESCRIPTORS));
+  const result = syscall(SYS.prlimit64, 0, RLIMIT_NOFILE, limit, null);
+  if (result < 0) log.warn("cannot raise the limit of open files", { errno: -result });
+  try {
+    writeFileSync("/proc/self/oom_score_adj", OOM_SCORE);
+  } catch (error) {
+    log.warn("cannot protect the agent from memory shortage", { error });
+  }
+}
+
+/** hako-init hands its end of the launcher socket down; outside a VM we start it ourselves. */
+async function openLauncher(options: AgentOptions): Promise<Launcher> {
+  const inherited = process.env.HAKO_LAUNCHER_FD;
+  if (inherited && /^\d{1,4}$/.test(inherited)) return Launcher.attach(Number(inherited));
+  if (options.launcherPath !== undefined) return await Launcher.spawn(options.launcherPath);
+  throw new HakoError("FAILED_PRECONDITION", "Cannot start the agent: no launcher, give one by --launcher");
+}
+
+function makeSandbox(options: AgentOptions, launcher: Launcher): Sandbox {
+  const { runDirectory } = options;
+  const watcher = new ControlFileWatcher();
+  const devices: DeviceLookup = { timeoutMs: options.hotplugTimeoutMs, sysfs: "/sys", dev: "/dev" };
+  return new Sandbox({
+    launcher,
+    watcher,
+    oom: new OomEvents(watcher),
+    storages: new StorageSet({ runDirectory, devices }),
+    devices,
+    runDirectory,
+    cgroupRoot: options.cgroupRoot ?? findCgroupRoot(),
+    pipeSize: options.containerPipeSize,
+  });
+}
+
+/** The agent's role: serves the sandbox until it is destroyed. `args` are the words after the role's name. */
+export async function run(args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, process.env, readFileSync("/proc/cmdline", "utf8"));
+  setLogLevel(options.logLevel);
+  check(syscall(SYS.umask, 0o022), "Cannot set the umask");
+  raiseLimits();
+  const launcher = await openLauncher(options);
+  const destroyed = Promise.withResolvers<void>();
+  const server = new TtrpcServer();
+  const sandbox = makeSandbox(options, launcher);
+  server.register(AgentServiceDefinition, agentService({ sandbox, powerOff: destroyed.resolve }));
+  server.register(HealthDefinition, healthService);
+  const listener = await serveAt(server, options.server);
+  log.info("serving", { address: options.server });
+  if (options.timing) process.stderr.write(`hako-timing agent-ready ${monotonicNanoseconds()}\n`);
+
+  await Promise.race([destroyed.promise, launcher.lost]);
+  await server.shutdown();
+  listener[Symbol.dispose]();
+  await launcher.powerOff();
+  return 0;
+}

@@ -1,0 +1,35 @@
+import type { Sandbox } from "#agent/sandbox.ts";
+import type { AgentServiceDefinition } from "#proto/agent.ts";
+import type { ServiceImplementation } from "#ttrpc/server.ts";
+import { containerMethods } from "./container.ts";
+import { fileMethods } from "./file.ts";
+import { guestMethods } from "./guest.ts";
+import { metricsMethods } from "./metrics.ts";
+import { networkMethods } from "./network.ts";
+import { processMethods } from "./process.ts";
+import { sandboxMethods } from "./sandbox.ts";
+import { stdioMethods } from "./stdio.ts";
+
+/** Some methods of grpc.AgentService. */
+export type AgentMethods = ServiceImplementation<typeof AgentServiceDefinition>;
+
+/** What the methods act on. */
+export interface AgentRuntime {
+  readonly sandbox: Sandbox;
+  /** Ends the guest once the answers under way have left. */
+  powerOff(): void;
+}
+
+/** Service grpc.AgentService; methods that are not here answer UNIMPLEMENTED. */
+export function agentService(runtime: AgentRuntime): AgentMethods {
+  return {
+    ...sandboxMethods(runtime),
+    ...containerMethods(runtime),
+    ...processMethods(runtime),
+    ...stdioMethods(runtime),
+    ...networkMethods(runtime),
+    ...guestMethods,
+    ...fileMethods(runtime),
+    ...metricsMethods,
+  };
+}

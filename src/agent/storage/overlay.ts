@@ -1,0 +1,70 @@
+import { chmodSync, statSync } from "node:fs";
+import { descriptorPath, splitBelow } from "#agent/safe-directory.ts";
+import { HakoError } from "#base/error.ts";
+import type { Storage } from "#proto/agent.ts";
+import { check } from "#sys/errno.ts";
+import { AT_EMPTY_PATH } from "#sys/fd.ts";
+import { cstr, SYS, syscall } from "#sys/syscall.ts";
+import { mountStorage, openDirectoryAt } from "./mount-point.ts";
+import type { StorageContext, StorageHandler } from "./storage-handler.ts";
+
+/** Kata's option: put a writable layer below the container's directory. */
+const WRITABLE_OPTION = "io.katacontainers.fs-opt.overlay-rw";
+/** Kata's driver option: a directory to make before the mount. */
+const CREATE_DIRECTORY = "io.katacontainers.volume.overlayfs.create_directory=";
+
+function optionValue(options: readonly string[], key: string): string | undefined {
+  return options.find((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
+}
+
+function overlayOptions(storage: Storage, context: StorageContext): string[] {
+  if (!storage.options.includes(WRITABLE_OPTION)) return [...storage.options];
+  if (context.containerId === undefined) {
+    throw new HakoError(
+      "INVALID_ARGUMENT",
+      "Cannot make a writable layer: the storage belongs to no container",
+    );
+  }
+  const base = `${context.runDirectory}/${context.containerId}`;
+  const rest = storage.options.filter((option) => option !== WRITABLE_OPTION);
+  return [...rest, `upperdir=${base}/upper`, `workdir=${base}/work`];
+}
+
+/**
+ * The merged root directory shows the owner and permissions of the upper one, so a new upper directory takes over
+ * those of the topmost lower one.
+ */
+function makeUpper(runDirectory: string, upper: string, lower: string | undefined): void {
+  using directory = openDirectoryAt(runDirectory, upper);
+  if (lower === undefined) return;
+  const { uid, gid, mode } = statSync(lower);
+  const result = syscall(SYS.fchownat, directory.number, cstr(""), uid, gid, AT_EMPTY_PATH);
+  check(result, `Cannot set the owner of "${upper}"`);
+  chmodSync(descriptorPath(directory), mode & 0o7777);
+}
+
+/** Read-only layers under a writable one. Its upper and work directories lie below the run directory and are made. */
+export const overlayHandler: StorageHandler = {
+  drivers: ["overlayfs"],
+  lifetime: "container",
+  async attach(storage, context) {
+    const { runDirectory } = context;
+    const options = overlayOptions(storage, context);
+    const lower = optionValue(options, "lowerdir")?.split(":")[0];
+    if (lower !== undefined) splitBelow(runDirectory, lower);
+    for (const option of storage.driverOptions) {
+      if (!option.startsWith(CREATE_DIRECTORY)) {
+        throw new HakoError(
+          "INVALID_ARGUMENT",
+          `Cannot use driver option ${JSON.stringify(option)} with overlayfs`,
+        );
+      }
+      openDirectoryAt(runDirectory, option.slice(CREATE_DIRECTORY.length)).close();
+    }
+    const work = optionValue(options, "workdir");
+    if (work !== undefined) openDirectoryAt(runDirectory, work).close();
+    const upper = optionValue(options, "upperdir");
+    if (upper !== undefined) makeUpper(runDirectory, upper, lower);
+    return await mountStorage(storage, context, { fstype: "overlay", options });
+  },
+};
