@@ -32,13 +32,18 @@ export async function checkoutDisk(): Promise<number> {
   const work = workFolder();
   try {
     const tree = join(work, "tree");
-    for (const part of [...parts, ...runtimePackages()]) copyPart(tree, part);
+    for (const part of [...parts, ...fixtures(), ...runtimePackages()]) copyPart(tree, part);
     const image = join(work, "checkout.ext4");
     await makeExt4(tree, image, SIZE_MIB);
     return openSync(image, "r");
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** What tests have built on this machine, because L1 has no compiler. */
+function fixtures(): string[] {
+  return [...new Bun.Glob("dist/test/*.cpio").scanSync(checkout)];
 }
 
 function copyPart(tree: string, part: string): void {

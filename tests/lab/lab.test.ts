@@ -1,5 +1,6 @@
 /** Boots L1 once, runs every file of cases/ in it with `bun test`, and reports each test of theirs as one here. */
 import { describe, test } from "bun:test";
+import { contractInitramfs } from "../support/contract-guest.ts";
 import { Lab, LabHung } from "../support/lab.ts";
 import { testIf } from "../support/skip.ts";
 import { type CaseResult, parseJunit } from "./case-report.ts";
@@ -14,9 +15,20 @@ interface FileResult {
   readonly results: readonly CaseResult[];
 }
 
+/** Throws LabHung alone; anything else that goes wrong with the file is a failed test. */
 async function runFile(lab: Lab, file: string): Promise<FileResult> {
-  const report = `/tmp/${file}.xml`;
   const started = performance.now();
+  const results = await caseResults(lab, file).catch((error: unknown): CaseResult[] => {
+    if (error instanceof LabHung) throw error;
+    return [{ name: "runs to its end", outcome: "failed", message: String(error) }];
+  });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.error(`lab: ${file}: ${results.length} tests in ${seconds} s`);
+  return { file, results };
+}
+
+async function caseResults(lab: Lab, file: string): Promise<CaseResult[]> {
+  const report = `/tmp/${file}.xml`;
   const options = ["--timeout", String(CASE_TIMEOUT_MS), "--reporter=junit", `--reporter-outfile=${report}`];
   const { code, stdout, stderr } = await lab.run(["bun", "test", `./tests/lab/cases/${file}`, ...options], {
     timeoutMs: FILE_TIMEOUT_MS,
@@ -27,15 +39,14 @@ async function runFile(lab: Lab, file: string): Promise<FileResult> {
   const results = xml.code === 0 ? parseJunit(xml.stdout) : [];
   // A crash, a syntax error or an error outside of any test leaves no failed test in the report.
   if (code !== 0 && results.every(({ outcome }) => outcome !== "failed")) {
-    results.push({ name: `ends with exit code ${code}`, outcome: "failed", message: output });
+    results.push({ name: "runs to its end", outcome: "failed", message: `exit code ${code}\n${output}` });
   }
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  console.error(`lab: ${file}: ${results.length} tests in ${seconds} s`);
-  return { file, results };
+  return results;
 }
 
 async function runAll(files: readonly string[]): Promise<FileResult[]> {
   const all: FileResult[] = [];
+  await contractInitramfs();
   let lab = await Lab.start();
   try {
     for (const file of files) {

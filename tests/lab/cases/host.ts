@@ -1,6 +1,9 @@
 /** L1 is what the other cases take it for: a host with hardware-style KVM, vhost-vsock, TAP devices and cgroup v2. */
 import { expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import { QemuHypervisor } from "#hypervisor/qemu/hypervisor.ts";
+import { probeKvm } from "#linux/kvm-kind.ts";
+import { claimGuestCid } from "#linux/vhost-vsock.ts";
 import { check } from "#sys/errno.ts";
 import { O, openFd } from "#sys/fd.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
@@ -22,6 +25,22 @@ test("/dev/kvm speaks version 12 and makes a virtual machine", () => {
   expect(syscall(SYS.ioctl, kvm.number, KVM_CHECK_EXTENSION, KVM_CAP_IRQFD)).toBe(1);
   const machine = check(syscall(SYS.ioctl, kvm.number, KVM_CREATE_VM, 0), "Cannot make a virtual machine");
   closeSync(machine);
+});
+
+test("hako takes it for hardware KVM", async () => {
+  expect(probeKvm()).toMatchObject({ kind: "hardware" });
+  expect(await new QemuHypervisor().probe()).toMatchObject({
+    usable: true,
+    accelerator: "kvm",
+    problems: [],
+  });
+});
+
+test("vhost-vsock gives out context ids, each to one guest", () => {
+  using first = claimGuestCid();
+  using second = claimGuestCid();
+  expect(first.cid).toBeGreaterThan(2);
+  expect(second.cid).not.toBe(first.cid);
 });
 
 for (const device of ["/dev/vhost-vsock", "/dev/vhost-net", "/dev/net/tun", "/dev/fuse", "/dev/vsock"]) {
