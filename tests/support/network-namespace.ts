@@ -1,0 +1,42 @@
+import { type Fd, O, openFd } from "#sys/fd.ts";
+
+/** A network namespace of its own, held by a child process, with iproute2 as a second pair of eyes. */
+export class TestNamespace implements AsyncDisposable {
+  readonly namespace: Fd;
+  readonly #holder: Bun.Subprocess<"ignore", "pipe", "inherit">;
+
+  private constructor(namespace: Fd, holder: Bun.Subprocess<"ignore", "pipe", "inherit">) {
+    this.namespace = namespace;
+    this.#holder = holder;
+  }
+
+  /** Needs root. */
+  static async create(): Promise<TestNamespace> {
+    const holder = Bun.spawn(["unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity"], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    await holder.stdout.getReader().read();
+    return new TestNamespace(openFd(`/proc/${holder.pid}/ns/net`, O.RDONLY), holder);
+  }
+
+  /** Runs a command inside; its output. Throws with what it says unless it exits 0. */
+  run(...command: string[]): string {
+    const inside = ["nsenter", `--net=/proc/${this.#holder.pid}/ns/net`, ...command];
+    const { exitCode, stdout, stderr } = Bun.spawnSync(inside);
+    if (exitCode !== 0) throw new Error(`${command.join(" ")}: exit ${exitCode}: ${stderr}`);
+    return stdout.toString();
+  }
+
+  /** What `ip -json` prints, parsed. */
+  ip<T>(...words: string[]): T {
+    return JSON.parse(this.run("ip", "-json", "-details", ...words) || "[]");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.namespace.close();
+    this.#holder.kill("SIGKILL");
+    await this.#holder.exited;
+  }
+}
