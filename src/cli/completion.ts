@@ -11,6 +11,7 @@ const CONTAINER_COMMANDS: Readonly<Record<string, string>> = {
   resume: "",
   rm: "-a",
   stats: "",
+  stop: "",
 };
 
 export const command: Command = {

@@ -15,6 +15,7 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
   ["ps", { summary: "List containers", load: () => import("./ps.ts") }],
   ["exec", { summary: "Run a command in a running container", load: () => import("./exec.ts") }],
   ["logs", { summary: "Print what a detached container wrote", load: () => import("./logs.ts") }],
+  ["stop", { summary: "Ask containers to end, and kill those that do not", load: () => import("./stop.ts") }],
   ["kill", { summary: "Send a signal to containers", load: () => import("./kill.ts") }],
   ["pause", { summary: "Freeze the processes of containers", load: () => import("./pause.ts") }],
   ["resume", { summary: "Let paused containers go on", load: () => import("./resume.ts") }],

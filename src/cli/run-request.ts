@@ -78,6 +78,7 @@ function buildSandboxSpec(input: Arguments, { id, hostname, memory, cpus }: Size
     network: input.value("net") === "tap" ? "tap" : "none",
     detached: input.flag("detach"),
     autoRemove: input.flag("rm"),
+    timing: input.optional("timing") !== undefined,
   };
 }
 

@@ -75,8 +75,10 @@ function checkRule(rule: unknown, fail: (problem: string) => HakoError): Profile
   if (typeof rule.errnoRet === "number") checked.errnoRet = rule.errnoRet;
   if (Array.isArray(rule.args) && rule.args.length > 0)
     checked.args = rule.args.map((entry) => checkArgument(entry, fail));
-  if (isObject(rule.includes)) checked.includes = rule.includes as Condition;
-  if (isObject(rule.excludes)) checked.excludes = rule.excludes as Condition;
+  const includes = checkCondition(rule.includes, fail);
+  const excludes = checkCondition(rule.excludes, fail);
+  if (includes) checked.includes = includes;
+  if (excludes) checked.excludes = excludes;
   return checked;
 }
 
@@ -88,6 +90,18 @@ function checkArgument(entry: unknown, fail: (problem: string) => HakoError): Se
     throw fail(`an argument needs "value" and "op"`);
   }
   return typeof valueTwo === "number" ? { index, value, valueTwo, op } : { index, value, op };
+}
+
+/** Absent and empty are the same. A condition that nobody here knows would be passed over in silence, so it is refused. */
+function checkCondition(value: unknown, fail: (problem: string) => HakoError): Condition | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!isObject(value)) throw fail("a condition is not an object");
+  for (const [key, words] of Object.entries(value)) {
+    const known =
+      key === "minKernel" ? typeof words === "string" : ["caps", "arches"].includes(key) && isStrings(words);
+    if (!known) throw fail(`condition "${key}" is not understood`);
+  }
+  return value as Condition;
 }
 
 /** All of `includes` hold, none of `excludes`. */

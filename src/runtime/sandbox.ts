@@ -18,6 +18,8 @@ export interface SandboxSpec {
   readonly network: NetworkMode;
   readonly detached: boolean;
   readonly autoRemove: boolean;
+  /** The guest reports on its console how long its start took. */
+  readonly timing: boolean;
 }
 
 /**

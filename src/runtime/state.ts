@@ -1,4 +1,5 @@
 import { HakoError } from "#base/error.ts";
+import type { MachineState } from "#hypervisor/hypervisor.ts";
 import type { ContainerStatus, SandboxStatus } from "./lifecycle.ts";
 
 /** Raised when the shape changes; a file of another version is refused, never guessed at. */
@@ -23,21 +24,20 @@ export interface SandboxState {
   readonly manager: ProcessIdentity;
   readonly detached: boolean;
   /** Everything goes when the sandbox stops. */
-  readonly autoRemove: boolean;
+  autoRemove: boolean;
   status: SandboxStatus;
-  machine?: MachineState;
+  machine?: MachineRecord;
   network?: NetworkState;
   containers: ContainerState[];
 }
 
-export interface MachineState {
-  hypervisor: string;
-  machineType: string;
-  accelerator: string;
-  vcpus: number;
-  memoryMib: number;
-  /** Empty until the monitor runs. */
-  processes: ProcessIdentity[];
+export interface MachineRecord {
+  readonly machineType: string;
+  readonly accelerator: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  /** What its driver needs to clean up after it. */
+  readonly monitor: MachineState;
 }
 
 export type NetworkState =
@@ -65,6 +65,8 @@ export interface ContainerState {
   finishedAt?: string;
   /** 0 to 255. */
   exitCode?: number;
+  /** The guest's kernel killed a process of it for want of memory. */
+  oomKilled?: boolean;
   /** Why it stopped, when that was not the container's own doing. */
   error?: string;
 }
@@ -89,7 +91,7 @@ export function parseState(text: string, path: string): SandboxState {
     typeof value.status === "string" &&
     isProcess(value.manager) &&
     Array.isArray(value.containers) &&
-    (value.machine === undefined || (isObject(value.machine) && isProcessList(value.machine.processes)));
+    (value.machine === undefined || (isObject(value.machine) && isMonitor(value.machine.monitor)));
   if (!sound) throw new HakoError("DATA_LOSS", `State file "${path}" is damaged`);
   return value as unknown as SandboxState;
 }
@@ -102,6 +104,12 @@ function isProcess(value: unknown): boolean {
   return isObject(value) && Number.isSafeInteger(value.pid) && Number.isSafeInteger(value.startTime);
 }
 
-function isProcessList(value: unknown): boolean {
-  return Array.isArray(value) && value.every(isProcess);
+function isMonitor(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    typeof value.driver === "string" &&
+    typeof value.runDir === "string" &&
+    Array.isArray(value.processes) &&
+    value.processes.every(isProcess)
+  );
 }

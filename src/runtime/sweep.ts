@@ -1,14 +1,14 @@
-import { E, isErrno } from "#sys/errno.ts";
-import { openProcess, pidfdSendSignal, processStartTime, waitPidfd } from "#sys/process.ts";
+import { DEFAULT_CONFIG } from "#config/config.ts";
+import type { MachineState } from "#hypervisor/hypervisor.ts";
+import { processStartTime } from "#sys/process.ts";
 import { logger } from "#telemetry/log.ts";
 import type { ProcessIdentity } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
 const log = logger("sweep");
 
-const SIGKILL = 9;
-/** What the exit code of a container says that was killed from outside. */
-const KILLED_EXIT_CODE = 128 + SIGKILL;
+/** 128 + SIGKILL. */
+const KILLED_EXIT_CODE = 137;
 
 /**
  * Cleans up after managers that died: kills what is left of their machines, and either forgets the sandbox (when it
@@ -41,7 +41,7 @@ function isAlive({ pid, startTime }: ProcessIdentity): boolean {
 async function recover(store: StateStore, id: string): Promise<void> {
   const state = await store.find(id);
   log.info("the manager of a sandbox is gone", { id, status: state?.status });
-  for (const process of state?.machine?.processes ?? []) await killProcess(process);
+  if (state?.machine) await cleanUpMachine(state.machine.monitor);
   if (!state || state.status === "creating" || state.autoRemove) return store.remove(id, state?.name);
   state.status = "stopped";
   for (const container of state.containers) {
@@ -54,14 +54,9 @@ async function recover(store: StateStore, id: string): Promise<void> {
   await store.save(state);
 }
 
-/** Kills exactly the process that is meant and waits until it is gone. */
-export async function killProcess({ pid, startTime }: ProcessIdentity): Promise<void> {
-  using pidfd = openProcess(pid, startTime);
-  if (!pidfd) return;
-  try {
-    if (pidfdSendSignal(pidfd.number, SIGKILL)) await waitPidfd(pidfd.number);
-  } catch (error) {
-    if (!isErrno(error, E.EPERM)) throw error;
-    log.warn("a process of a dead sandbox belongs to somebody else", { pid });
-  }
+/** The driver that made the machine ends what is left of it. */
+async function cleanUpMachine(monitor: MachineState): Promise<void> {
+  const { lookupHypervisor } = await import("#hypervisor/registry.ts");
+  const hypervisor = await lookupHypervisor(monitor.driver, DEFAULT_CONFIG);
+  await hypervisor.cleanUp(monitor);
 }

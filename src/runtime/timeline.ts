@@ -36,8 +36,8 @@ export class Timeline {
   }
 }
 
-/** `hako-timing <phase> <nanoseconds of CLOCK_MONOTONIC>`, one line each on the guest's console. */
-const GUEST_LINE = /hako-timing ([a-z0-9 -]{1,40}) (\d{1,18})\s*$/gm;
+/** `hako.timing <event> <nanoseconds of CLOCK_MONOTONIC>`, one line each on the guest's console. */
+const GUEST_LINE = /hako\.timing ([a-z0-9-]{1,40}) (\d{1,18})\s*$/gm;
 
 /**
  * The phases that the guest has reported. Its clock starts with its kernel, at `bootMs` of ours; a phase lasts from

@@ -7,6 +7,7 @@ import { ManagerDefinition } from "#proto/manager.ts";
 import type { Container } from "#runtime/container.ts";
 import { lookupHandler } from "#runtime/registry.ts";
 import type { Sandbox } from "#runtime/sandbox.ts";
+import { StateStore } from "#runtime/state-store.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { serveUnix } from "#ttrpc/listener.ts";
 import { TtrpcServer } from "#ttrpc/server.ts";
@@ -42,7 +43,8 @@ export class SandboxHost implements AsyncDisposable {
   static async create(request: RunRequest, timeline: Timeline, signal?: AbortSignal): Promise<SandboxHost> {
     const paths = findPaths();
     const config = await loadConfig(paths.configFile);
-    const handler = await lookupHandler("virt_container", { paths, config, timeline });
+    const store = new StateStore(paths.runDir);
+    const handler = await lookupHandler("virt_container", { paths, config, store, timeline });
     await using cleanup = new AsyncDisposableStack();
 
     const gone = Promise.withResolvers<void>();

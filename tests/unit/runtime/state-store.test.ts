@@ -124,7 +124,7 @@ describe("StateStore", () => {
       ["{", "is not JSON"],
       [JSON.stringify({ ...state, version: 2 }), "another hako wrote it"],
       [JSON.stringify({ ...state, manager: null }), "is damaged"],
-      [JSON.stringify({ ...state, machine: { processes: [{ pid: "1" }] } }), "is damaged"],
+      [JSON.stringify({ ...state, machine: { monitor: { processes: [{ pid: "1" }] } } }), "is damaged"],
       ["null", "another hako wrote it"],
     ] as const) {
       await writeFile(path, text);
@@ -187,14 +187,9 @@ describe("sweep()", () => {
       { pid: machine.pid, startTime: processStartTime(machine.pid) ?? -1 },
       { pid: stranger.pid, startTime: 1 },
     ];
-    const shape = {
-      hypervisor: "qemu",
-      machineType: "microvm",
-      accelerator: "tcg",
-      vcpus: 1,
-      memoryMib: 128,
-    };
-    await create(store, { status: "running", manager: nobody, machine: { ...shape, processes } });
+    const shape = { machineType: "microvm", accelerator: "tcg", vcpus: 1, memoryMib: 128 };
+    const monitor = { driver: "qemu", id: "m", runDir: join(root, "machine"), processes };
+    await create(store, { status: "running", manager: nobody, machine: { ...shape, monitor } });
     await sweep(store);
     await machine.exited;
     expect(machine.signalCode).toBe("SIGKILL");

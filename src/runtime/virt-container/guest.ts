@@ -1,0 +1,90 @@
+import type { AgentAddress } from "#agent-client/address.ts";
+import { type AgentClient, connectAgent } from "#agent-client/client.ts";
+import { HakoError } from "#base/error.ts";
+import type { Hypervisor, Machine, MachineSpec, MachineState } from "#hypervisor/hypervisor.ts";
+import type { Timeline } from "#runtime/timeline.ts";
+import { GuestFailed, machineEnded } from "./guest-failed.ts";
+
+/** How long the machine may take to end after the agent was lost: the guest powers itself off then. */
+const EXPLAIN_MS = 3000;
+
+export interface GuestOptions {
+  readonly hypervisor: Hypervisor;
+  readonly machine: MachineSpec;
+  readonly agentAddress: AgentAddress;
+  readonly connectTimeoutMs: number;
+  readonly timeline: Timeline;
+  /** Has the state on disk when it resolves; called before the monitor is started and after. */
+  saveState(state: MachineState): Promise<void>;
+}
+
+/** A machine that runs, and the connection to the agent in it. Disposing ends both at once. */
+export class Guest implements AsyncDisposable {
+  readonly machine: Machine;
+  readonly agent: AgentClient["agent"];
+  /** Rejects with the reason when machine or agent are lost before the disposal; never resolves. */
+  readonly broken: Promise<never>;
+  readonly #client: AgentClient;
+  #ending = false;
+
+  private constructor(machine: Machine, client: AgentClient) {
+    this.machine = machine;
+    this.#client = client;
+    this.agent = client.agent;
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.broken = promise;
+    // Nobody may be looking.
+    promise.catch(() => {});
+    const fail = (error: unknown) => {
+      if (!this.#ending) reject(error);
+    };
+    void machine.exited.then((exit) => fail(machineEnded(exit)));
+    void client.closed.then(async (error) => fail(await this.explain(error)));
+  }
+
+  /** Starts the machine and waits until its agent answers. On failure nothing is left running. */
+  static async start(options: GuestOptions, signal?: AbortSignal): Promise<Guest> {
+    const { hypervisor, machine: spec, timeline } = options;
+    await using undo = new AsyncDisposableStack();
+    await options.saveState(hypervisor.plannedState(spec));
+    const machine = undo.use(await timeline.measure("VMM start", hypervisor.create(spec, signal)));
+    await options.saveState(machine.state);
+    await machine.start(signal);
+    const client = await timeline.measure("guest answers", connect(machine, options, signal));
+    undo.move();
+    return new Guest(machine, client);
+  }
+
+  /** Why the agent was lost, when `error` says that it was; any other error comes back as it is. */
+  async explain(error: unknown): Promise<unknown> {
+    if (error !== undefined && !(error instanceof HakoError && error.code === "UNAVAILABLE")) return error;
+    const exit = await Promise.race([this.machine.exited, Bun.sleep(EXPLAIN_MS)]);
+    if (exit) return machineEnded(exit);
+    return new GuestFailed(
+      "UNAVAILABLE",
+      "The agent in the guest was lost",
+      this.machine.consoleTail(),
+      error,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending = true;
+    this.#client.close();
+    await this.machine.stop();
+  }
+}
+
+async function connect(machine: Machine, options: GuestOptions, signal?: AbortSignal): Promise<AgentClient> {
+  const gone = new AbortController();
+  void machine.exited.then(() => gone.abort());
+  const stop = signal ? AbortSignal.any([signal, gone.signal]) : gone.signal;
+  try {
+    return await connectAgent(options.agentAddress, { signal: stop, timeoutMs: options.connectTimeoutMs });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (gone.signal.aborted) throw machineEnded(await machine.exited);
+    const { code } = HakoError.from(error);
+    throw new GuestFailed(code, "The agent in the guest does not answer", machine.consoleTail(), error);
+  }
+}

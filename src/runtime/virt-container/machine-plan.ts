@@ -1,0 +1,42 @@
+import { HakoError } from "#base/error.ts";
+import type { Config } from "#config/config.ts";
+import type { SandboxSpec } from "#runtime/sandbox.ts";
+
+const MIB = 1024 * 1024;
+
+/** Below this the guest's kernel and agent leave no room for a container. */
+export const MIN_MEMORY_MIB = 128;
+/** What kernel and agent need for themselves: a container that takes all the rest must not have them killed. */
+const GUEST_RESERVE_MIB = 64;
+
+/** The sizes of a machine. */
+export interface MachinePlan {
+  readonly machineType: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  /** Bytes that all containers together may use. */
+  readonly containerMemory: number;
+}
+
+/** Settles what the sandbox did not ask for. Throws INVALID_ARGUMENT for a machine that could not work. */
+export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
+  const memoryMib = spec.memoryMib ?? config.qemu.defaultMemoryMib;
+  if (memoryMib < MIN_MEMORY_MIB) {
+    throw new HakoError(
+      "INVALID_ARGUMENT",
+      `Memory of ${memoryMib} MiB is too small: the virtual machine needs at least ${MIN_MEMORY_MIB} MiB`,
+    );
+  }
+  return {
+    machineType: spec.machineType ?? config.qemu.machineType,
+    vcpus: spec.vcpus ?? config.qemu.defaultVcpus,
+    memoryMib,
+    containerMemory: (memoryMib - GUEST_RESERVE_MIB) * MIB,
+  };
+}
+
+/** What hako itself tells the guest's kernel and agent; the configuration's words come last and win. */
+export function kernelParams(agentParam: string, spec: SandboxSpec, config: Config): string[] {
+  const timing = spec.timing ? ["hako.timing"] : [];
+  return ["quiet", agentParam, `agent.log=${config.agent.logLevel}`, ...timing, ...config.qemu.kernelParams];
+}

@@ -1,0 +1,229 @@
+import { HakoError } from "#base/error.ts";
+import { Mutex } from "#base/mutex.ts";
+import { DeviceManager } from "#device/device-manager.ts";
+import type { MachineState } from "#hypervisor/hypervisor.ts";
+import { type ChosenHypervisor, chooseHypervisor } from "#hypervisor/registry.ts";
+import { type Assets, ensureAssets } from "#resource/asset.ts";
+import type { ContainerSpec } from "#runtime/container.ts";
+import type { HandlerContext } from "#runtime/handler.ts";
+import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
+import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
+import type { ContainerState, SandboxState } from "#runtime/state.ts";
+import type { Timeline } from "#runtime/timeline.ts";
+import { logger } from "#telemetry/log.ts";
+import { openAgentLink } from "./agent-channel.ts";
+import { type ContainerHost, VirtContainer } from "./container.ts";
+import { type ContainerResources, prepareContainerResources } from "./container-resources.ts";
+import { buildContainerSpec } from "./container-spec.ts";
+import { Guest } from "./guest.ts";
+import { type GuestNetwork, openGuestNetwork } from "./guest-network.ts";
+import { openMachineFiles } from "./machine-files.ts";
+import { kernelParams, type MachinePlan } from "./machine-plan.ts";
+
+const log = logger("sandbox");
+
+/** Exit code of a container whose machine was taken away. */
+const KILLED_EXIT_CODE = 137;
+
+/** A sandbox in a virtual machine of its own. */
+export class VirtSandbox implements Sandbox {
+  readonly id: string;
+  readonly dir: string;
+  readonly timeline: Timeline;
+  readonly containers = new Map<string, VirtContainer>();
+  readonly state: SandboxState;
+  readonly #spec: SandboxSpec;
+  readonly #plan: MachinePlan;
+  readonly #context: HandlerContext;
+  readonly #mutex = new Mutex();
+  readonly #cleanup = new AsyncDisposableStack();
+  readonly #devices = new DeviceManager();
+  readonly #broken = Promise.withResolvers<never>();
+  /** Both begin at once and are waited for only when the machine is made. */
+  readonly #assets: Promise<Assets>;
+  readonly #hypervisor: Promise<ChosenHypervisor>;
+  #guest: Guest | undefined;
+  #finished = false;
+
+  constructor(spec: SandboxSpec, plan: MachinePlan, state: SandboxState, context: HandlerContext) {
+    const { config, paths, store, timeline } = context;
+    this.id = spec.id;
+    this.dir = store.sandboxDir(spec.id);
+    this.timeline = timeline;
+    this.state = state;
+    this.#spec = spec;
+    this.#plan = plan;
+    this.#context = context;
+    this.#cleanup.defer(() => this.#finish());
+    this.#cleanup.use(this.#devices);
+    this.#assets = timeline.measure("asset", ensureAssets(paths.stateDir));
+    this.#hypervisor = chooseHypervisor(spec.hypervisor ?? config.runtime.hypervisorName, config);
+    // Whoever waits for them later sees the failure; until then it must not count as unhandled.
+    for (const promise of [this.#assets, this.#hypervisor, this.#broken.promise]) promise.catch(() => {});
+  }
+
+  get broken(): Promise<never> {
+    return this.#broken.promise;
+  }
+
+  async addContainer(request: ContainerSpec, signal?: AbortSignal): Promise<VirtContainer> {
+    nextStatus(SANDBOX_TRANSITIONS, this.state.status, "add container", this.#subject);
+    if (this.containers.has(request.id)) {
+      throw new HakoError("ALREADY_EXISTS", `Sandbox "${this.id}" has a container "${request.id}"`);
+    }
+    const preparing = prepareContainerResources(request, this.#context.paths.stateDir, signal);
+    const resources = this.#cleanup.use(await this.timeline.measure("image", preparing));
+    const spec = buildContainerSpec(request, resources, this.#plan.containerMemory);
+    for (const disk of resources.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+    const state = describeContainer(request, resources, spec.process?.args ?? []);
+    const container = new VirtContainer(this.#containerHost(), state, { request, spec, resources });
+    this.state.containers.push(state);
+    this.containers.set(request.id, container);
+    return container;
+  }
+
+  async start(signal?: AbortSignal): Promise<void> {
+    const status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "start", this.#subject);
+    const { config, timeline } = this.#context;
+    const [assets, choice] = await Promise.all([this.#assets, this.#hypervisor]);
+    const link = this.#cleanup.use(await openAgentLink(this.dir));
+    const network = await this.#openNetwork(signal);
+    using files = openMachineFiles(assets, config.qemu.kernel);
+    for (const disk of files.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+    const guest = await Guest.start(
+      {
+        hypervisor: choice.hypervisor,
+        machine: {
+          id: this.id,
+          runDir: this.dir,
+          machineType: this.#plan.machineType,
+          kernelFd: files.kernelFd,
+          initrdFd: files.initrdFd,
+          kernelParams: kernelParams(link.kernelParam, this.#spec, config),
+          vcpus: this.#plan.vcpus,
+          memoryMib: this.#plan.memoryMib,
+          devices: this.#devices.specs,
+          agent: link.channel,
+        },
+        agentAddress: link.address,
+        connectTimeoutMs: config.agent.reconnectTimeoutMs,
+        timeline,
+        saveState: (monitor) => this.#saveMachine(monitor, choice.probe.accelerator),
+      },
+      signal,
+    );
+    this.#guest = this.#cleanup.use(guest);
+    guest.broken.catch((error) => this.#broken.reject(error));
+    this.#devices.bind(guest.machine);
+    await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
+    this.state.status = status;
+    void this.#watchOom(guest);
+  }
+
+  async removeOnStop(): Promise<void> {
+    await this.#update(() => {
+      this.state.autoRemove = true;
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#cleanup.disposeAsync();
+  }
+
+  get #subject(): string {
+    return `sandbox "${this.state.name}"`;
+  }
+
+  #containerHost(): ContainerHost {
+    return {
+      createTimeoutMs: this.#context.config.agent.createContainerTimeoutMs,
+      agent: () => this.#lookupGuest().agent,
+      explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
+      update: (change) => this.#update(change),
+    };
+  }
+
+  #lookupGuest(): Guest {
+    if (this.#guest) return this.#guest;
+    throw new HakoError("FAILED_PRECONDITION", `Cannot use ${this.#subject}: it has not started`);
+  }
+
+  async #openNetwork(signal?: AbortSignal): Promise<GuestNetwork> {
+    const network = openGuestNetwork(this.#spec.network, this.#context.config.network);
+    if (network.device) await this.#devices.addNetwork(network.device, signal);
+    this.state.network = network.state;
+    return network;
+  }
+
+  /** Tells the guest what it is, and its time, and sets its network up. */
+  async #createSandbox({ agent }: Guest, network: GuestNetwork, signal?: AbortSignal): Promise<void> {
+    const options = signal ? { signal } : {};
+    const nowUs = BigInt(Date.now()) * 1000n;
+    await Promise.all([
+      agent.createSandbox({ hostname: this.#spec.hostname, sandboxId: this.id }, options),
+      agent.setGuestDateTime({ Sec: nowUs / 1_000_000n, Usec: nowUs % 1_000_000n }, options),
+      network.configureGuest(agent, signal),
+    ]);
+  }
+
+  /** Notes which containers ran out of memory, for as long as the agent is there. */
+  async #watchOom({ agent }: Guest): Promise<void> {
+    try {
+      for (;;) {
+        const { containerId } = await agent.getOOMEvent({});
+        log.warn("a container ran out of memory", { container: containerId });
+        const state = this.state.containers.find(({ id }) => id === containerId);
+        if (state) state.oomKilled = true;
+      }
+    } catch (error) {
+      log.debug("the watch for memory ended", { error });
+    }
+  }
+
+  /** Before the monitor starts, and after: whoever finds the state can clean up. */
+  async #saveMachine(monitor: MachineState, accelerator: string): Promise<void> {
+    const { machineType, vcpus, memoryMib } = this.#plan;
+    await this.#update(() => {
+      this.state.machine = { machineType, accelerator, vcpus, memoryMib, monitor };
+    });
+  }
+
+  /** Changes the state and has it on disk when this resolves. */
+  async #update(change: () => void): Promise<void> {
+    using _ = await this.#mutex.lock();
+    change();
+    if (!this.#finished) await this.#context.store.save(this.state);
+  }
+
+  /** The last step of the end: nothing runs any more. */
+  async #finish(): Promise<void> {
+    const { store } = this.#context;
+    using _ = await this.#mutex.lock();
+    this.#finished = true;
+    for (const container of this.containers.values()) {
+      container.stopped(KILLED_EXIT_CODE, "The virtual machine was stopped");
+    }
+    using _lock = await store.lock();
+    const started = this.state.containers.some(({ startedAt }) => startedAt !== undefined);
+    if (this.state.autoRemove || !started) return store.remove(this.id, this.state.name);
+    this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
+    await store.save(this.state);
+  }
+}
+
+function describeContainer(
+  request: ContainerSpec,
+  { image }: ContainerResources,
+  args: readonly string[],
+): ContainerState {
+  return {
+    id: request.id,
+    image: request.image,
+    imageDigest: image.digest,
+    args,
+    terminal: request.process.terminal,
+    stopSignal: image.config.StopSignal ?? "SIGTERM",
+    createdAt: new Date().toISOString(),
+    status: "creating",
+  };
+}
