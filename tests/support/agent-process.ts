@@ -83,11 +83,17 @@ export class AgentProcess implements AsyncDisposable {
     return this.#child.pid;
   }
 
-  /** Cgroups of containers that exist now. */
+  /** Its exit code. */
+  get exited(): Promise<number> {
+    return this.#child.exited;
+  }
+
+  /** Ids of the containers that have a cgroup. */
   get cgroups(): string[] {
-    return readdirSync(this.cgroupDirectory, { withFileTypes: true, recursive: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name);
+    const directory = join(this.cgroupDirectory, "hako");
+    if (!existsSync(directory)) return [];
+    const entries = readdirSync(directory, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   }
 
   /** What the agent's mount namespace has below the run directory. */
@@ -169,7 +175,9 @@ export class AgentProcess implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.agent.destroySandbox({}, { timeoutMs: 10_000 }).catch(() => this.#child.kill("SIGKILL"));
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      await this.agent.destroySandbox({}, { timeoutMs: 10_000 }).catch(() => this.#child.kill("SIGKILL"));
+    }
     await this.#child.exited;
     this.client.close();
     rmSync(this.#base, { recursive: true, force: true });
