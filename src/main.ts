@@ -10,7 +10,6 @@ type Role = (args: string[]) => Promise<number>;
 
 const roles: Readonly<Record<string, () => Promise<{ run: Role }>>> = {
   agent: () => import("#agent/main.ts"),
-  manager: () => import("#runtime/manager-main.ts"),
   hako: () => import("#cli/main.ts"),
 };
 
@@ -19,7 +18,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const words = argv.slice(2);
   const named = basename(process.argv0);
   const first = words[0] ?? "";
-  const role = named in roles ? named : first in roles && first !== "hako" ? first : "hako";
+  const role = first in roles && first !== "hako" ? first : named in roles ? named : "hako";
   const args = role === first ? words.slice(1) : words;
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
