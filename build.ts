@@ -288,7 +288,7 @@ async function compile(path: string): Promise<void> {
       ...imports,
       `import { setEmbedded } from "#base/embedded.ts";`,
       `import { main } from "#main.ts";`,
-      `setEmbedded(new Map([${entries.join("\n")}]));`,
+      `setEmbedded(new Map([${entries.join("\n")}]), "${digests.get("binary")}");`,
       `await main(process.argv);`,
     ].join("\n"),
   );

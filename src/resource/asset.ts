@@ -1,7 +1,7 @@
-import { closeSync, copyFileSync, fstatSync, fsyncSync, openSync, readFileSync, type Stats } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readSync, type Stats } from "node:fs";
 import { access, mkdir, mkdtemp, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { lookupEmbedded } from "#base/embedded.ts";
+import { buildId, lookupEmbedded } from "#base/embedded.ts";
 import { HakoError } from "#base/error.ts";
 import { buildGuestImage, type GuestFile } from "#image/guest-image.ts";
 
@@ -18,6 +18,9 @@ export const EXECUTABLE_PATH = "/proc/self/exe";
 /** Raised when the guest image is built differently from the same parts. */
 const LAYOUT_VERSION = 1;
 
+/** The guest image has a copy of at most this much of the executable's end. */
+const COPIED_BYTES = 2 * 1024 * 1024;
+
 /** The C library as the dynamic linker of the guest looks for it. */
 const GUEST_LIBRARIES = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"];
 const GUEST_LINKER = "ld-linux-x86-64.so.2";
@@ -27,7 +30,7 @@ const KEEP_UNUSED_MS = 14 * DAY_MS;
 
 /**
  * Kernel, initramfs and guest image as files below `<stateDir>/asset/<digest>/`, unpacked on first use. The digest
- * covers all parts and the executable's size, which the guest image describes. Throws FAILED_PRECONDITION when this
+ * covers all parts and of the executable what the guest image depends on. Throws FAILED_PRECONDITION when this
  * executable has nothing embedded, RESOURCE_EXHAUSTED when the disk is full.
  */
 export async function ensureAssets(stateDir: string, signal?: AbortSignal): Promise<Assets> {
@@ -51,17 +54,21 @@ export async function ensureAssets(stateDir: string, signal?: AbortSignal): Prom
 }
 
 function assetDigest(): string {
-  const parts = ["vmlinux", "initrd", GUEST_LINKER, ...GUEST_LIBRARIES].map(
-    (name) => lookupEmbedded(name).sha256,
-  );
-  const key = JSON.stringify([LAYOUT_VERSION, executableSize(), ...parts]);
-  return new Bun.CryptoHasher("sha256").update(key).digest("hex");
+  const parts = ["vmlinux", "initrd", GUEST_LINKER, ...GUEST_LIBRARIES].map((name) => lookupEmbedded(name).sha256);
+  const hasher = new Bun.CryptoHasher("sha256");
+  hasher.update(JSON.stringify([LAYOUT_VERSION, ...parts]));
+  hashExecutable(hasher);
+  return hasher.digest("hex");
 }
 
-function executableSize(): number {
+/** Size and last bytes of the executable: all of it that the guest image describes or copies. */
+function hashExecutable(hasher: Bun.CryptoHasher): void {
   const fd = openSync(EXECUTABLE_PATH, "r");
   try {
-    return fstatSync(fd).size;
+    const { size } = fstatSync(fd);
+    const bytes = new Uint8Array(Math.min(size, COPIED_BYTES));
+    const length = readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+    hasher.update(String(size)).update(bytes.subarray(0, length));
   } finally {
     closeSync(fd);
   }
@@ -73,7 +80,7 @@ async function unpack(root: string, dir: string, signal?: AbortSignal): Promise<
   await removeUnused(root);
   const fresh = await mkdtemp(join(root, ".new-"));
   try {
-    for (const name of ["vmlinux", "initrd"]) unpackFile(name, join(fresh, name));
+    for (const name of ["vmlinux", "initrd"]) await unpackFile(name, join(fresh, name));
     await writeGuestImage(join(fresh, "guest.erofs"), signal);
     await rename(fresh, dir);
   } catch (cause) {
@@ -91,14 +98,11 @@ async function unpack(root: string, dir: string, signal?: AbortSignal): Promise<
   }
 }
 
-function unpackFile(name: string, path: string): void {
-  copyFileSync(lookupEmbedded(name).path, path);
-  const fd = openSync(path, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+/** The executable's own files can be read, but not copied by the kernel. */
+async function unpackFile(name: string, path: string): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  await file.writeFile(readFileSync(lookupEmbedded(name).path));
+  await file.sync();
 }
 
 async function writeGuestImage(path: string, signal?: AbortSignal): Promise<void> {
