@@ -46,7 +46,7 @@ async function runToEnd(
   const { container } = host;
   const size = terminal?.size();
   if (size) await container.process.resize(size.columns, size.rows, signals.aborted);
-  await executing(container.start(signals.aborted));
+  await timeline.measure("container started", executing(container.start(signals.aborted)));
   signals.forwardTo((signalNumber) => container.kill(signalNumber));
 
   using stack = new DisposableStack();

@@ -54,7 +54,9 @@ export async function ensureAssets(stateDir: string, signal?: AbortSignal): Prom
 }
 
 function assetDigest(): string {
-  const parts = ["vmlinux", "initrd", GUEST_LINKER, ...GUEST_LIBRARIES].map((name) => lookupEmbedded(name).sha256);
+  const parts = ["vmlinux", "initrd", GUEST_LINKER, ...GUEST_LIBRARIES].map(
+    (name) => lookupEmbedded(name).sha256,
+  );
   const hasher = new Bun.CryptoHasher("sha256");
   hasher.update(JSON.stringify([LAYOUT_VERSION, ...parts]));
   hashExecutable(hasher);

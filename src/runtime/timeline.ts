@@ -30,6 +30,13 @@ export class Timeline {
     }
   }
 
+  /** The start of a guest whose agent has answered just now, as far as its console tells about it. */
+  addGuestStart(consoleText: string, bootMs: number): void {
+    const phases = parseGuestPhases(consoleText, bootMs);
+    for (const phase of phases) this.add(phase);
+    this.add({ name: "agent answers", startMs: phases.at(-1)?.endMs ?? bootMs, endMs: performance.now() });
+  }
+
   add(phase: Phase): void {
     this.#phases.push(phase);
     this.#last = Math.max(this.#last, phase.endMs);
@@ -39,16 +46,23 @@ export class Timeline {
 /** `hako.timing <event> <nanoseconds of CLOCK_MONOTONIC>`, one line each on the guest's console. */
 const GUEST_LINE = /hako\.timing ([a-z0-9-]{1,40}) (\d{1,18})\s*$/gm;
 
+/** What ends with an event that hako-init reports. */
+const GUEST_PHASES: Readonly<Record<string, string>> = {
+  "init-start": "kernel",
+  "root-mounted": "init mounts",
+  "agent-started": "init starts agent",
+};
+
 /**
- * The phases that the guest has reported. Its clock starts with its kernel, at `bootMs` of ours; a phase lasts from
- * the report before it to its own.
+ * The phases that the guest has reported. Its clock starts with its kernel, at `bootMs` of ours, which makes them a
+ * little early; a phase lasts from the event before it to its own.
  */
 export function parseGuestPhases(consoleText: string, bootMs: number): Phase[] {
   const phases: Phase[] = [];
   let startMs = bootMs;
-  for (const [, name = "", nanoseconds = "0"] of consoleText.matchAll(GUEST_LINE)) {
+  for (const [, event = "", nanoseconds = "0"] of consoleText.matchAll(GUEST_LINE)) {
     const endMs = bootMs + Number(nanoseconds) / 1e6;
-    phases.push({ name, startMs, endMs });
+    phases.push({ name: GUEST_PHASES[event] ?? event, startMs, endMs });
     startMs = endMs;
   }
   return phases;

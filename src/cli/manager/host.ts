@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { executing } from "#cli/exit-code.ts";
 import type { RunRequest } from "#cli/run-request.ts";
 import type { Config } from "#config/config.ts";
 import { loadConfig } from "#config/load.ts";
@@ -57,7 +58,7 @@ export class SandboxHost implements AsyncDisposable {
     const sandbox = cleanup.use(await handler.createSandbox(request.sandbox, signal));
     const container = await sandbox.addContainer(request.container, signal);
     await sandbox.start(signal);
-    await container.create(signal);
+    await timeline.measure("container created", executing(container.create(signal)));
 
     const remove = async () => {
       await sandbox.removeOnStop();

@@ -22,13 +22,16 @@ export interface GuestOptions {
 export class Guest implements AsyncDisposable {
   readonly machine: Machine;
   readonly agent: AgentClient["agent"];
+  /** When the guest was let go, on the timeline's clock. */
+  readonly bootMs: number;
   /** Rejects with the reason when machine or agent are lost before the disposal; never resolves. */
   readonly broken: Promise<never>;
   readonly #client: AgentClient;
   #ending = false;
 
-  private constructor(machine: Machine, client: AgentClient) {
+  private constructor(machine: Machine, client: AgentClient, bootMs: number) {
     this.machine = machine;
+    this.bootMs = bootMs;
     this.#client = client;
     this.agent = client.agent;
     const { promise, reject } = Promise.withResolvers<never>();
@@ -49,10 +52,11 @@ export class Guest implements AsyncDisposable {
     await options.saveState(hypervisor.plannedState(spec));
     const machine = undo.use(await timeline.measure("VMM start", hypervisor.create(spec, signal)));
     await options.saveState(machine.state);
+    const bootMs = performance.now();
     await machine.start(signal);
-    const client = await timeline.measure("guest answers", connect(machine, options, signal));
+    const client = await connect(machine, options, signal);
     undo.move();
-    return new Guest(machine, client);
+    return new Guest(machine, client, bootMs);
   }
 
   /** Why the agent was lost, when `error` says that it was; any other error comes back as it is. */

@@ -24,6 +24,8 @@ const log = logger("sandbox");
 
 /** Exit code of a container whose machine was taken away. */
 const KILLED_EXIT_CODE = 137;
+/** All that a machine keeps of its console. */
+const MAX_CONSOLE_BYTES = 64 * 1024;
 
 /** A sandbox in a virtual machine of its own. */
 export class VirtSandbox implements Sandbox {
@@ -112,6 +114,7 @@ export class VirtSandbox implements Sandbox {
       },
       signal,
     );
+    timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
     this.#guest = this.#cleanup.use(guest);
     guest.broken.catch((error) => this.#broken.reject(error));
     this.#devices.bind(guest.machine);

@@ -26,8 +26,8 @@ describe("parseGuestPhases()", () => {
     const console =
       "[    0.1] Linux\r\nhako.timing init-start 300000000\r\nhako.timing agent-started 350000000\r\nrest";
     expect(parseGuestPhases(console, 1000)).toEqual([
-      { name: "init-start", startMs: 1000, endMs: 1300 },
-      { name: "agent-started", startMs: 1300, endMs: 1350 },
+      { name: "kernel", startMs: 1000, endMs: 1300 },
+      { name: "init starts agent", startMs: 1300, endMs: 1350 },
     ]);
   });
 
