@@ -70,6 +70,7 @@ export class ImageStore {
    * RESOURCE_EXHAUSTED when the disk is full, CANCELLED, and what `build` throws.
    */
   async make(key: string, content: string, build: BuildImage, signal?: AbortSignal): Promise<StoredImage> {
+    throwIfCancelled(signal);
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     this.#sweep();
     const partial = join(this.#directory, `${key}${PARTIAL}`);
@@ -94,6 +95,7 @@ export class ImageStore {
     check(syscall(SYS.ftruncate, fd, 0), `Cannot empty "${partial}"`);
     const record = await build(fd);
     await abortable(sync(fd), signal);
+    throwIfCancelled(signal);
     const path = join(this.#directory, `${key}.erofs`);
     // Without its record an image does not count, so the record of the image before must go first.
     const recordPath = join(this.#directory, `${key}.json`);
@@ -174,16 +176,19 @@ async function lockNew(path: string, signal: AbortSignal | undefined): Promise<n
 
 async function lock(fd: number, signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
-    if (signal?.aborted) {
-      throw new HakoError("CANCELLED", "Cannot prepare image: cancelled", { cause: signal.reason });
-    }
     const result = syscall(SYS.flock, fd, LOCK_EX | LOCK_NB);
     if (result !== -E.EAGAIN) {
       check(result, "Cannot lock the image being made");
       return;
     }
+    throwIfCancelled(signal);
     await Bun.sleep(LOCK_POLL_MS);
   }
+}
+
+function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (!signal?.aborted) return;
+  throw new HakoError("CANCELLED", "Cannot prepare image: cancelled", { cause: signal.reason });
 }
 
 function isSame(path: string, fd: number): boolean {

@@ -2,7 +2,7 @@ import { BLOCK_SIZE, SLOT_SIZE } from "./format.ts";
 import type { ImageOutput } from "./image-output.ts";
 
 const FIRST_EXTENT_BLOCKS = 4;
-const LAST_EXTENT_BLOCKS = 64;
+const LAST_EXTENT_BLOCKS = 256;
 /** Blocks with room left that are looked through for each inode. */
 const OPEN_BLOCKS = 16;
 
@@ -31,7 +31,7 @@ interface OpenBlock {
 }
 
 /**
- * Where inodes go: runs of blocks ("extents", growing to 256 KiB) between the files' data. An inode, its
+ * Where inodes go: runs of blocks ("extents", growing to 1 MiB) between the files' data. An inode, its
  * attributes and what is packed behind it lie in one block where they fit in one, so that inline data never
  * crosses a block (erofs_map_blocks_flatmode refuses that). Full extents are written at once; a `retain`ing area
  * keeps all in memory until {@link flush}, so that places can be filled in any order.
