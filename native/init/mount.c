@@ -166,11 +166,11 @@ static bool is_root(int root, const struct stat *target)
 int hako_tree_attach_at(struct hako_launch *l, int tree, const char *path, uint64_t resolve)
 {
 	hako_auto_close int target = -1;
-	struct stat st;
+	struct stat source, st;
 
-	if (fstat(tree, &st) < 0)
+	if (fstat(tree, &source) < 0)
 		return -errno;
-	target = hako_root_make(l->root, path, S_ISDIR(st.st_mode));
+	target = hako_root_make(l->root, path, S_ISDIR(source.st_mode));
 	if (target >= 0 && resolve) {
 		close(target);
 		target = hako_root_open(l->root, path, O_PATH, resolve);
@@ -179,6 +179,8 @@ int hako_tree_attach_at(struct hako_launch *l, int tree, const char *path, uint6
 		return target;
 	if (fstat(target, &st) < 0)
 		return -errno;
+	if (S_ISDIR(source.st_mode) != S_ISDIR(st.st_mode))
+		return -ENOTDIR;
 	return is_root(l->root, &st) ? -EINVAL : hako_tree_attach(tree, target);
 }
 

@@ -35,13 +35,14 @@ static int make_component(int parent, const char *name, bool directory)
 
 /*
  * Goes down the path; each existing prefix is resolved from the root, so that its links stay inside. A link
- * that leads nowhere ends in EEXIST, a ".." below something missing in EINVAL.
+ * that leads nowhere ends in EEXIST.
  */
 static int make_path(int root, const char *path, bool directory)
 {
 	char prefix[HAKO_PATH_MAX + 1];
 	size_t end = 0;
 	hako_auto_close int at = hako_root_open(root, ".", O_PATH, 0);
+	int made;
 
 	if (at < 0)
 		return at;
@@ -58,18 +59,16 @@ static int make_path(int root, const char *path, bool directory)
 		prefix[end] = 0;
 		next = hako_root_open(root, prefix, O_PATH, 0);
 		if (next == -ENOENT)
-			next = strcmp(prefix + start, "..") ?
-				       make_component(at, prefix + start, directory || !last) :
-				       -EINVAL;
+			next = make_component(at, prefix + start, directory || !last);
 		if (next < 0)
 			return next;
 		prefix[end] = path[end];
 		close(at);
 		at = next;
 	}
-	end = (size_t)at;
+	made = at;
 	at = -1;
-	return (int)end;
+	return made;
 }
 
 int hako_root_make(int root, const char *path, bool directory)

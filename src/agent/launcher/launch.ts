@@ -77,6 +77,7 @@ export class Launch implements Disposable {
   /** Lets the program start; resolves when execve has succeeded. Throws LaunchError when it fails. */
   async start(signal?: AbortSignal): Promise<void> {
     if (this.#started) throw this.#unexpected("it was started already");
+    if (this.#socket.number < 0) throw this.#unexpected("it has ended already");
     this.#started = true;
     const message = Buffer.alloc(4);
     message.writeUInt32LE(OP.START, 0);
@@ -100,7 +101,6 @@ export class Launch implements Disposable {
 
   async #next(signal?: AbortSignal): Promise<Report> {
     for (;;) {
-      if (this.#socket.number < 0) throw this.#unexpected("its launch is over");
       const message = receiveFds(this.#socket.number, this.#buffer, 1);
       if (message === "closed") return { kind: "end" };
       if (message !== "again") return this.#parse(message.length, message.fds);
