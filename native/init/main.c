@@ -83,6 +83,7 @@ static int launcher_run(char **argv)
 	ret = run_from_sealed_copy(argv);
 	if (ret)
 		return hako_say(-ret, "cannot run from a sealed copy");
+	prctl(PR_SET_NAME, "hako-init", 0, 0, 0);
 	if (fcntl(LAUNCHER_SOCKET, F_SETFD, FD_CLOEXEC) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return hako_say(errno, "cannot become a subreaper");

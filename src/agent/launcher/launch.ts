@@ -53,6 +53,7 @@ export class Launch implements Disposable {
   async waitReady(born: (pid: number) => void, signal?: AbortSignal): Promise<void> {
     for (;;) {
       const report = await this.#next(signal);
+      this.#refuseRepeated(report);
       switch (report.kind) {
         case "helper":
           this.#helper = report.pidfd;
@@ -72,6 +73,20 @@ export class Launch implements Disposable {
           return;
       }
     }
+  }
+
+  /**
+   * Descriptors and pid come once. A container that may trace the processes joining it could speak in their name,
+   * but not before the helper has said who they are.
+   */
+  #refuseRepeated(report: Report): void {
+    if (report.kind === "helper" && !this.#helper) return;
+    if (report.kind === "process" && !this.#process) return;
+    if (report.kind === "terminal" && !this.#terminal) return;
+    if (report.kind === "helper" || report.kind === "process") report.pidfd.close();
+    else if (report.kind === "terminal") report.terminal.close();
+    else return;
+    throw this.#unexpected("the launcher repeated itself");
   }
 
   /** Lets the program start; resolves when execve has succeeded. Throws LaunchError when it fails. */
