@@ -71,7 +71,7 @@ class SerialSession implements ByteStream {
 
   #setHeld(held: boolean): void {
     if (held) {
-      this.#held = Promise.withResolvers<void>();
+      this.#held ??= Promise.withResolvers<void>();
       return;
     }
     this.#held?.resolve();
@@ -86,6 +86,7 @@ function greet(link: ByteStream, kind: GreetingKind, nonce: string): Promise<voi
 
 /**
  * Answers the hellos of a link, each with a new session handed to `accept`; the session before ends with ABORTED.
+ * A session for which `accept` throws (a server that has stopped) is closed.
  * Takes the link over; resolves, with the reason if there is one, when it ends.
  */
 export function serveSerialLink(
@@ -99,13 +100,23 @@ export function serveSerialLink(
     session = next;
     previous?.end(error);
   };
+  const offer = (next: SerialSession) => {
+    try {
+      accept(next);
+    } catch {
+      // Whoever does not want the session says so to the client by its end.
+      next.close();
+    }
+  };
   const hello = (nonce: string) => {
-    const repeated = session?.nonce === nonce;
-    const next = repeated ? undefined : new SerialSession(link, nonce, () => undefined);
-    if (next !== undefined)
-      replace(next, new HakoError("ABORTED", "Another client has taken the serial link"));
+    if (session?.nonce === nonce) {
+      void greet(link, "accept", nonce);
+      return;
+    }
+    const next = new SerialSession(link, nonce, () => undefined);
+    replace(next, new HakoError("ABORTED", "Another client has taken the serial link"));
     void greet(link, "accept", nonce);
-    if (next !== undefined) accept(next);
+    offer(next);
   };
   const decoder = new SerialDecoder({
     bytes: (chunk) => session?.receive(chunk),

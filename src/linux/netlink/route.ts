@@ -89,15 +89,20 @@ export function listRoutes(socket: NetlinkSocket, filter: RouteFilter = {}): Rou
   const families = filter.family === undefined ? ([AF_INET, AF_INET6] as const) : [filter.family];
   const table = filter.table ?? RT_TABLE.MAIN;
   return families
-    .flatMap((family) => {
-      const header = Buffer.alloc(HEADER_LENGTH);
-      header.writeUInt8(family, 0);
-      return socket.dump(RTM_GETROUTE, header, "Cannot list routes");
-    })
-    .filter((body) => body.length >= HEADER_LENGTH && (body.readUInt32LE(8) & CLONED) === 0)
+    .flatMap((family) => dumpRoutes(socket, family))
     .map(decodeRoute)
     .filter((route) => table === "all" || route.table === table)
     .filter((route) => filter.linkIndex === undefined || route.linkIndex === filter.linkIndex);
+}
+
+/** A kernel without a family answers for all others instead: what was not asked for is dropped. */
+function dumpRoutes(socket: NetlinkSocket, family: AddressFamily): Buffer[] {
+  const header = Buffer.alloc(HEADER_LENGTH);
+  header.writeUInt8(family, 0);
+  return socket
+    .dump(RTM_GETROUTE, header, "Cannot list routes")
+    .filter((body) => body.length >= HEADER_LENGTH && body.readUInt8(0) === family)
+    .filter((body) => (body.readUInt32LE(8) & CLONED) === 0);
 }
 
 /** Throws ALREADY_EXISTS for a route to the same destination with the same metric, INVALID_ARGUMENT, UNAVAILABLE. */

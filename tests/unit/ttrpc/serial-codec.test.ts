@@ -104,4 +104,19 @@ describe("serial codec", () => {
     expect(makeNonce()).not.toBe(makeNonce());
     expect(() => encodeGreeting("hello", "short")).toThrow("Cannot greet");
   });
+
+  test("random bytes are taken apart without harm, and the next greeting is found", () => {
+    let state = 1;
+    const random = () => {
+      state = (state * 48271) % 0x7fffffff;
+      return state;
+    };
+    for (let round = 0; round < 500; round++) {
+      const noise = Uint8Array.from({ length: random() % 60 }, () =>
+        random() % 3 === 0 ? 0xfe : random() % 6,
+      );
+      const seen = decode([noise, encodeGreeting("hello", NONCE)]);
+      expect(seen.at(-1)).toBe(`hello ${NONCE}`);
+    }
+  });
 });

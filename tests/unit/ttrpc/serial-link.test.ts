@@ -161,6 +161,14 @@ describe("serial link", () => {
     expect(sessions).toHaveLength(2);
   });
 
+  test("a server that has stopped closes new sessions", async () => {
+    const port = new Port();
+    const { server } = serve(port);
+    server.close();
+    const { client } = await connect(port);
+    expect(await client.closed).toMatchObject({ message: "The server closed the session" });
+  });
+
   test("damage ends the session on both sides", async () => {
     const port = new Port();
     serve(port);
