@@ -84,7 +84,7 @@ async function mountContainerDirectory(runDirectory: string, id: string): Promis
 
 async function removeContainerDirectory(runDirectory: string, id: string): Promise<void> {
   using root = openRoot(runDirectory);
-  await unmount(`${descriptorPath(root)}/${id}`);
+  await unmount(`${descriptorPath(root)}/${id}`, { writesNothing: true });
   check(syscall(SYS.unlinkat, root.number, cstr(id), AT_REMOVEDIR), `Cannot remove directory "${id}"`);
 }
 

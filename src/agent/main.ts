@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
+import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
 import { ControlFileWatcher } from "#linux/cgroup/v2/control-file-watcher.ts";
 import { readMountTable } from "#linux/mount.ts";
@@ -24,6 +25,11 @@ const RLIMIT_NOFILE = 7;
 const DESCRIPTORS = 65536;
 /** Memory shortage must hit containers, never the agent (proc(5), oom_score_adj). */
 const OOM_SCORE = "-1000";
+/** A client that does not read must not keep the machine up. */
+const SHUTDOWN_TIMEOUT_MS = 5000;
+/** Long polls for the output of many containers are all calls in flight. */
+const CALLS_MAX = 8192;
+const EXIT_LAUNCHER_LOST = 1;
 const log = logger("agent");
 
 /** Where the unified cgroup hierarchy is mounted. */
@@ -76,7 +82,7 @@ export async function run(args: readonly string[]): Promise<number> {
   raiseLimits();
   const launcher = await openLauncher(options);
   const destroyed = Promise.withResolvers<void>();
-  const server = new TtrpcServer();
+  const server = new TtrpcServer({ calls: CALLS_MAX });
   const sandbox = makeSandbox(options, launcher);
   server.register(AgentServiceDefinition, agentService({ sandbox, powerOff: destroyed.resolve }));
   server.register(HealthDefinition, healthService);
@@ -84,8 +90,14 @@ export async function run(args: readonly string[]): Promise<number> {
   log.info("serving", { address: options.server });
   if (options.timing) process.stderr.write(`hako-timing agent-ready ${monotonicNanoseconds()}\n`);
 
-  await Promise.race([destroyed.promise, launcher.lost]);
-  await server.shutdown();
+  const lost = launcher.lost.then(() => true);
+  if (await Promise.race([destroyed.promise.then(() => false), lost])) {
+    log.error("the launcher is gone");
+    return EXIT_LAUNCHER_LOST;
+  }
+  await withDeadline(SHUTDOWN_TIMEOUT_MS, "answer the calls under way", () => server.shutdown()).catch(
+    (error) => log.warn("clients did not take their answers", { error }),
+  );
   listener[Symbol.dispose]();
   await launcher.powerOff();
   return 0;

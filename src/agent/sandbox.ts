@@ -10,6 +10,7 @@ import { LaunchError } from "./launcher/launch-error.ts";
 import { SharedNamespaces } from "./shared-namespaces.ts";
 
 const CONTAINERS_MAX = 1024;
+const DESTROY_TIMEOUT_MS = 10_000;
 /** Names below the run directory that are not containers. */
 const reservedIds: ReadonlySet<string> = new Set(["shared", "sandbox", "image"]);
 const log = logger("sandbox");
@@ -107,10 +108,19 @@ export class Sandbox {
     this.#destroyed = true;
     this.workshop.oom.end();
     const running = [...this.#containers.values()].filter((container) => container !== "creating");
-    await Promise.all(running.map(({ id }) => this.removeContainer(id, undefined, signal)));
+    await Promise.all(running.map(({ id }) => this.#endContainer(id, signal)));
     await this.workshop.storages.destroy();
     this.#namespaces?.[Symbol.dispose]();
     log.info("sandbox destroyed");
+  }
+
+  /** The machine goes down in any case: a process that cannot be ended must not hold that up. */
+  async #endContainer(id: string, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.removeContainer(id, DESTROY_TIMEOUT_MS, signal);
+    } catch (error) {
+      log.error("cannot remove container", { container: id, error });
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, statfsSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { check, E } from "#sys/errno.ts";
 import { AT_EMPTY_PATH, Fd, O } from "#sys/fd.ts";
@@ -203,15 +203,26 @@ export function bindMount(source: Fd, target: Fd, flags: number): void {
 /** How long, and how often, a busy mount is tried again: the last users may be on their way out. */
 const BUSY_TRIES = 40;
 const BUSY_PAUSE_MS = 25;
+/** Memory that is given back within some milliseconds. */
+const QUICK_BYTES = 64 * 1024 * 1024;
+
+export interface UnmountOptions {
+  /**
+   * Nothing has to be written to a device. Then the calling thread does it, unless much memory is to be given back;
+   * the thread pool costs milliseconds and megabytes at its first use.
+   */
+  readonly writesNothing?: boolean;
+}
 
 /**
  * Takes a mount away and waits until its data is on the device. Nothing mounted there is no error. Returns false
  * when it stayed busy and was only detached: it then ends with its last user.
  */
-export async function unmount(target: string): Promise<boolean> {
+export async function unmount(target: string, options: UnmountOptions = {}): Promise<boolean> {
   const path = cstr(target);
+  const call = options.writesNothing && usedBytes(target) < QUICK_BYTES ? syscall : syscallBlocking;
   for (let tries = 0; tries < BUSY_TRIES; tries++) {
-    const result = await syscallBlocking(SYS.umount2, path, UMOUNT_NOFOLLOW);
+    const result = await call(SYS.umount2, path, UMOUNT_NOFOLLOW);
     if (result === -E.EINVAL || result === -E.ENOENT) return true;
     if (result !== -E.EBUSY) {
       check(result, `Cannot unmount "${target}"`);
@@ -221,6 +232,16 @@ export async function unmount(target: string): Promise<boolean> {
   }
   check(syscall(SYS.umount2, path, UMOUNT_NOFOLLOW | MNT_DETACH), `Cannot unmount "${target}"`);
   return false;
+}
+
+function usedBytes(path: string): number {
+  try {
+    const { bsize, blocks, bfree } = statfsSync(path);
+    return (blocks - bfree) * bsize;
+  } catch {
+    // umount2 will say what is wrong.
+    return 0;
+  }
 }
 
 /** One line of /proc/PID/mountinfo (proc(5)). */

@@ -16,6 +16,6 @@ export const bindHandler: StorageHandler = {
     }
     using root = openFd("/", O.PATH | O.DIRECTORY);
     using source = openat2(root.number, storage.source, { flags: O.PATH, resolve: RESOLVE.NO_SYMLINKS });
-    return await mountStorage(storage, context, { bind: source });
+    return await mountStorage(storage, context, { bind: source, writesNothing: true });
   },
 };

@@ -1,5 +1,6 @@
 import { lookupBlockDevice } from "#agent/device/block-device.ts";
 import { HakoError } from "#base/error.ts";
+import { MS, parseMountOptions } from "#linux/mount.ts";
 import { mountStorage } from "./mount-point.ts";
 import type { StorageHandler } from "./storage-handler.ts";
 
@@ -16,6 +17,7 @@ export const blockHandler: StorageHandler = {
       );
     }
     const source = await lookupBlockDevice(storage.source, context.devices, context.signal);
-    return await mountStorage(storage, context, { source });
+    const writesNothing = (parseMountOptions(storage.options).flags & MS.RDONLY) !== 0;
+    return await mountStorage(storage, context, { source, writesNothing });
   },
 };

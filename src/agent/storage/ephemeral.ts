@@ -49,7 +49,7 @@ export const ephemeralHandler: StorageHandler = {
     if (fstype === "hugetlbfs") reserveHugePages(storage);
     const group = storage.options.find((option) => option.startsWith(GROUP_OPTION));
     const options = storage.options.filter((option) => option !== group);
-    const attached = await mountStorage(storage, context, { fstype, options });
+    const attached = await mountStorage(storage, context, { fstype, options, writesNothing: true });
     try {
       if (group !== undefined) {
         const access = { group: group.slice(GROUP_OPTION.length), mode: TMPFS_MODE | SET_GID };

@@ -35,7 +35,13 @@ function openParent(runDirectory: string, path: string, make: boolean): Place {
   return { parent: openBelow(root, names, make ? { make: DIRECTORY_MODE } : {}), name };
 }
 
-/** Opens what lies at a path below the run directory as O_PATH, making a missing directory; no symbolic links. */
+/** Opens a directory at a path below the run directory as O_PATH, through no symbolic links. */
+export function openExistingAt(runDirectory: string, path: string): Fd {
+  using root = openRoot(runDirectory);
+  return openBelow(root, splitBelow(runDirectory, path));
+}
+
+/** The same, and makes what is missing. */
 export function openDirectoryAt(runDirectory: string, path: string): Fd {
   using root = openRoot(runDirectory);
   return openBelow(root, splitBelow(runDirectory, path), { make: DIRECTORY_MODE });
@@ -58,6 +64,8 @@ export interface MountDetails {
   readonly options?: readonly string[];
   /** The file or directory (O_PATH) to bind; no file system is mounted then. */
   readonly bind?: Fd;
+  /** Taking it away writes to no device: memory, a read-only file system, a second view of something. */
+  readonly writesNothing?: boolean;
 }
 
 /**
@@ -73,7 +81,7 @@ export async function mountStorage(
   const path = storage.mountPoint;
   const options = parseMountOptions(details.options ?? storage.options);
   await mountAt(storage, runDirectory, options, details);
-  const attached = { detach: () => unmountStorage(runDirectory, path) };
+  const attached = { detach: () => unmountStorage(runDirectory, path, details.writesNothing ?? false) };
   try {
     for (const propagation of options.propagation) spread(runDirectory, path, propagation);
     if (storage.fsGroup)
@@ -119,11 +127,11 @@ function spread(runDirectory: string, path: string, propagation: number): void {
   setPropagation(mounted, propagation);
 }
 
-async function unmountStorage(runDirectory: string, path: string): Promise<void> {
+async function unmountStorage(runDirectory: string, path: string, writesNothing: boolean): Promise<void> {
   const place = openParent(runDirectory, path, false);
   using parent = place.parent;
   try {
-    const clean = await unmount(`${descriptorPath(parent)}/${place.name}`);
+    const clean = await unmount(`${descriptorPath(parent)}/${place.name}`, { writesNothing });
     if (!clean) log.warn("storage was busy and only detached", { mountPoint: path });
   } catch (cause) {
     throw new HakoError(HakoError.from(cause).code, `Cannot unmount storage "${path}"`, { cause });

@@ -1,17 +1,20 @@
-import { chmodSync, statSync } from "node:fs";
-import { descriptorPath, splitBelow } from "#agent/safe-directory.ts";
+import { chmodSync, fstatSync, statfsSync } from "node:fs";
+import { descriptorPath } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
 import type { Storage } from "#proto/agent.ts";
 import { check } from "#sys/errno.ts";
 import { AT_EMPTY_PATH } from "#sys/fd.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
-import { mountStorage, openDirectoryAt } from "./mount-point.ts";
+import { mountStorage, openDirectoryAt, openExistingAt } from "./mount-point.ts";
 import type { StorageContext, StorageHandler } from "./storage-handler.ts";
 
 /** Kata's option: put a writable layer below the container's directory. */
 const WRITABLE_OPTION = "io.katacontainers.fs-opt.overlay-rw";
 /** Kata's driver option: a directory to make before the mount. */
 const CREATE_DIRECTORY = "io.katacontainers.volume.overlayfs.create_directory=";
+
+/** linux/magic.h */
+const TMPFS_MAGIC = 0x01021994;
 
 function optionValue(options: readonly string[], key: string): string | undefined {
   return options.find((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
@@ -30,17 +33,24 @@ function overlayOptions(storage: Storage, context: StorageContext): string[] {
   return [...rest, `upperdir=${base}/upper`, `workdir=${base}/work`];
 }
 
+/** The directories of a lowerdir option, topmost first; a colon after a backslash belongs to a name. */
+function lowerDirectories(options: readonly string[]): string[] {
+  const text = optionValue(options, "lowerdir") ?? "";
+  return (text.match(/(?:\\.|[^:\\])+/gs) ?? []).map((path) => path.replace(/\\(.)/gs, "$1"));
+}
+
 /**
  * The merged root directory shows the owner and permissions of the upper one, so a new upper directory takes over
- * those of the topmost lower one.
+ * those of the topmost lower one. Returns whether it lies in memory.
  */
-function makeUpper(runDirectory: string, upper: string, lower: string | undefined): void {
+function makeUpper(runDirectory: string, upper: string, lower: string): boolean {
   using directory = openDirectoryAt(runDirectory, upper);
-  if (lower === undefined) return;
-  const { uid, gid, mode } = statSync(lower);
+  using model = openExistingAt(runDirectory, lower);
+  const { uid, gid, mode } = fstatSync(model.number);
   const result = syscall(SYS.fchownat, directory.number, cstr(""), uid, gid, AT_EMPTY_PATH);
   check(result, `Cannot set the owner of "${upper}"`);
   chmodSync(descriptorPath(directory), mode & 0o7777);
+  return statfsSync(descriptorPath(directory)).type === TMPFS_MAGIC;
 }
 
 /** Read-only layers under a writable one. Its upper and work directories lie below the run directory and are made. */
@@ -50,8 +60,10 @@ export const overlayHandler: StorageHandler = {
   async attach(storage, context) {
     const { runDirectory } = context;
     const options = overlayOptions(storage, context);
-    const lower = optionValue(options, "lowerdir")?.split(":")[0];
-    if (lower !== undefined) splitBelow(runDirectory, lower);
+    const [lower, ...others] = lowerDirectories(options);
+    if (lower === undefined)
+      throw new HakoError("INVALID_ARGUMENT", "Cannot mount an overlay without lowerdir");
+    for (const path of [lower, ...others]) openExistingAt(runDirectory, path).close();
     for (const option of storage.driverOptions) {
       if (!option.startsWith(CREATE_DIRECTORY)) {
         throw new HakoError(
@@ -64,7 +76,7 @@ export const overlayHandler: StorageHandler = {
     const work = optionValue(options, "workdir");
     if (work !== undefined) openDirectoryAt(runDirectory, work).close();
     const upper = optionValue(options, "upperdir");
-    if (upper !== undefined) makeUpper(runDirectory, upper, lower);
-    return await mountStorage(storage, context, { fstype: "overlay", options });
+    const writesNothing = upper === undefined || makeUpper(runDirectory, upper, lower);
+    return await mountStorage(storage, context, { fstype: "overlay", options, writesNothing });
   },
 };

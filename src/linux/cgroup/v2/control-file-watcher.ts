@@ -2,11 +2,23 @@ import { check } from "#sys/errno.ts";
 import { Fd, O, readFd } from "#sys/fd.ts";
 import { waitReadable } from "#sys/poller.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
+import { logger } from "#telemetry/log.ts";
 
 // linux/inotify.h
 const IN_MODIFY = 0x2;
 const IN_IGNORED = 0x8000;
 const EVENT_SIZE = 16;
+
+const log = logger("cgroup");
+
+/** One listener's failure must not end the watch for the others. */
+function notify(listener: () => void): void {
+  try {
+    listener();
+  } catch (error) {
+    log.error("cannot look at a control file", { error });
+  }
+}
 
 /**
  * Tells when control files change: the kernel notifies inotify(7) of cgroup.events and memory.events. One
@@ -67,7 +79,7 @@ export class ControlFileWatcher implements Disposable {
       changed.add(id);
       if (events.readUInt32LE(offset + 4) & IN_IGNORED) queueMicrotask(() => this.#listeners.delete(id));
     }
-    for (const id of changed) for (const listener of [...(this.#listeners.get(id) ?? [])]) listener();
+    for (const id of changed) for (const listener of [...(this.#listeners.get(id) ?? [])]) notify(listener);
   }
 
   [Symbol.dispose](): void {
