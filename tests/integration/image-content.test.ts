@@ -1,0 +1,249 @@
+/** What the kernel reads from our images is what was put in. */
+import { describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  linkSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { buildGuestImage } from "#image/guest-image.ts";
+import { packDirectory } from "#image/pack-directory.ts";
+import { prepareImage } from "#image/prepare-image.ts";
+import { check } from "#sys/errno.ts";
+import { SYS, syscall } from "#sys/syscall.ts";
+import { describeTree } from "../support/describe-tree.ts";
+import {
+  checkErofs,
+  erofsToolsMissing,
+  extractErofs,
+  pattern,
+  runTool,
+  WorkDirectory,
+} from "../support/erofs-tools.ts";
+import { writeImage } from "../support/images.ts";
+import { LoopMount, loopMountMissing } from "../support/loop-mount.ts";
+import { testIf } from "../support/skip.ts";
+
+const missing = loopMountMissing() ?? erofsToolsMissing();
+const mountTest = testIf(missing === undefined, missing ?? "");
+
+const ACL = "0200000001000600ffffffff02000600e803000004000400ffffffff10000600ffffffff20000400ffffffff";
+const CAPABILITY = "0100000200200000000000000000000000000000";
+
+function setXattr(path: string, name: string, value: Uint8Array): void {
+  const result = syscall(
+    SYS.lsetxattr,
+    Buffer.from(`${path}\0`),
+    Buffer.from(`${name}\0`),
+    value,
+    value.length,
+    0,
+  );
+  check(result, `Cannot set ${name}`);
+}
+
+/** A directory with one of everything that an image can hold. */
+function makeTree(top: string): void {
+  const at = (name: string) => `${top}/${name}`;
+  mkdirSync(top, { mode: 0o755 });
+  for (const size of [0, 1, 4032, 4096, 5000, 65536, 300_001])
+    writeFileSync(at(`size-${size}`), pattern(size));
+  mkdirSync(at("dir/sub/deep"), { recursive: true });
+  writeFileSync(at("dir/sub/deep/file"), "deep");
+  mkdirSync(at("sticky"));
+  chmodSync(at("sticky"), 0o1777);
+  writeFileSync(at("setuid"), "x");
+  chownSync(at("setuid"), 1234, 70_000);
+  chmodSync(at("setuid"), 0o6755);
+  linkSync(at("size-5000"), at("dir/hard link"));
+  linkSync(at("size-5000"), at("second"));
+  symlinkSync("dir/sub", at("link"));
+  symlinkSync("x".repeat(4000), at("long-link"));
+  linkSync(at("link"), at("hard-link-to-link"));
+  runTool("mknod", at("null"), "c", "1", "3");
+  runTool("mknod", at("disk"), "b", "259", "70000");
+  runTool("mkfifo", at("fifo"));
+  writeFileSync(
+    Buffer.concat([Buffer.from(`${top}/`), Buffer.from([0xff, 0xfe, 0x20, 0x0a, 0x41])]),
+    "bytes",
+  );
+  for (let index = 0; index < 600; index++)
+    writeFileSync(at(`dir/many-${"n".repeat(index % 90)}${index}`), `${index}`);
+  setXattr(at("size-1"), "user.name", Buffer.from("value"));
+  setXattr(at("size-1"), "trusted.binary", pattern(3000));
+  setXattr(at("size-4096"), "security.capability", Buffer.from(CAPABILITY, "hex"));
+  setXattr(at("size-0"), "system.posix_acl_access", Buffer.from(ACL, "hex"));
+  setXattr(at("dir"), "system.posix_acl_default", Buffer.from(ACL, "hex"));
+  setXattr(at("link"), "trusted.on-link", Buffer.from("l"));
+  makeSparse(at("sparse"));
+  for (const [name, time] of [
+    ["size-1", 1.5],
+    ["size-4096", -3.25],
+    ["dir", 0],
+    ["setuid", 4_102_444_800.5],
+  ] as const) {
+    utimesSync(at(name), time, time);
+  }
+  lutimesSync(at("link"), 77, 77);
+}
+
+function makeSparse(path: string): void {
+  const fd = openSync(path, "w");
+  writeSync(fd, pattern(5000), 0, 5000, 12_345);
+  writeSync(fd, pattern(100), 0, 100, 9_000_000);
+  closeSync(fd);
+  truncateSync(path, 20_000_000);
+}
+
+async function pack(directory: string, work: WorkDirectory): Promise<string> {
+  const path = work.join("packed.erofs");
+  const fd = openSync(path, "wx+");
+  try {
+    await packDirectory(directory, fd);
+  } finally {
+    closeSync(fd);
+  }
+  return path;
+}
+
+describe("an image read by the kernel", () => {
+  mountTest("has everything of a packed directory", async () => {
+    using work = new WorkDirectory();
+    makeTree(work.join("tree"));
+    const image = await pack(work.join("tree"), work);
+    checkErofs(image);
+    using mount = new LoopMount(image);
+    expect(describeTree(mount.path)).toEqual(describeTree(work.join("tree")));
+    expect(readFileSync(image).length).toBeLessThan(1024 * 1024);
+  });
+
+  for (const format of ["posix", "gnu", "ustar"]) {
+    for (const compression of ["none", "gzip", "zstd"] as const) {
+      mountTest(`has everything of a layer made by GNU tar (${format}, ${compression})`, async () => {
+        using work = new WorkDirectory();
+        makeTree(work.join("tree"));
+        // ustar has neither long names nor large owners, and only posix has attributes and fractions of seconds.
+        if (format === "ustar")
+          runTool("sh", "-c", `cd ${work.join("tree")} && rm long-link disk && chown 0:0 setuid`);
+        const extra = format === "posix" ? ["--xattrs", "--xattrs-include=*"] : [];
+        const sparse = format === "ustar" ? [] : ["--sparse"];
+        const tree = work.join("tree");
+        runTool("tar", "-C", tree, ...extra, ...sparse, `--format=${format}`, "-cf", work.join("l.tar"), ".");
+        const spec = { layers: [{ tar: work.read("l.tar"), compression }] };
+        const image = await prepareImage(writeImage(work.path, "oci", spec), {
+          directory: work.join("store"),
+        });
+        checkErofs(image.erofsPath);
+        using mount = new LoopMount(image.erofsPath);
+        const exact = format === "posix";
+        const options = { times: exact, xattrs: exact };
+        expect(describeTree(mount.path, options)).toEqual(describeTree(tree, options));
+      });
+    }
+  }
+
+  for (const version of ["0.0", "0.1", "1.0"]) {
+    mountTest(`has the data of sparse files in pax format ${version}`, async () => {
+      using work = new WorkDirectory();
+      mkdirSync(work.join("tree"));
+      makeSparse(work.join("tree", "sparse"));
+      const tar = [
+        "tar",
+        "-C",
+        work.join("tree"),
+        "--format=posix",
+        "--sparse",
+        `--sparse-version=${version}`,
+      ];
+      runTool(...tar, "-cf", work.join("l.tar"), "sparse");
+      const reference = writeImage(work.path, "oci", { layers: [{ tar: work.read("l.tar") }] });
+      const image = await prepareImage(reference, { directory: work.join("store") });
+      expect(image.sizeBytes).toBeLessThan(200_000);
+      using mount = new LoopMount(image.erofsPath);
+      expect(readFileSync(mount.join("sparse")).equals(work.read("tree", "sparse"))).toBe(true);
+    });
+  }
+
+  mountTest("is the same as what fsck.erofs extracts", async () => {
+    using work = new WorkDirectory();
+    makeTree(work.join("tree"));
+    runTool("rm", work.join("tree", "sparse"));
+    const image = await pack(work.join("tree"), work);
+    extractErofs(image, work.join("x"));
+    // fsck.erofs 1.5 makes hard links into copies and does not restore attributes.
+    const plain = (lines: string[]) =>
+      lines
+        .map((line) => line.split(" ").slice(0, 5).join(" "))
+        .filter((line) => !/ regular | symlink /.test(line));
+    expect(plain(describeTree(work.join("x")))).toEqual(plain(describeTree(work.join("tree"))));
+  });
+});
+
+describe("the guest image", () => {
+  const chunk = 2 * 1024 * 1024;
+  for (const size of [
+    1,
+    5000,
+    chunk - 1,
+    chunk,
+    chunk + 1,
+    chunk + 511,
+    chunk + 4095,
+    3 * chunk,
+    5 * chunk + 123_457,
+  ]) {
+    mountTest(
+      `has an executable of ${size} bytes on its device, of which the kernel reads no partial block`,
+      async () => {
+        using work = new WorkDirectory();
+        writeFileSync(work.join("exe"), pattern(size));
+        // The device ends with the last whole sector, so any read of the rest would fail.
+        copyFileSync(work.join("exe"), work.join("device"));
+        truncateSync(work.join("device"), Math.floor(size / chunk) * chunk);
+        const fd = openSync(work.join("guest.erofs"), "wx+");
+        const files = [
+          { path: "lib64/ld-linux-x86-64.so.2", bytes: pattern(200_000) },
+          { path: "lib/x86_64-linux-gnu/libc.so.6", bytes: pattern(1_900_001), permissions: 0o644 },
+        ];
+        const { needsDevice } = await buildGuestImage({
+          files,
+          executable: { path: work.join("exe") },
+          output: fd,
+        });
+        closeSync(fd);
+        expect(needsDevice).toBe(size >= chunk);
+        const device = needsDevice ? work.join("device") : undefined;
+        checkErofs(work.join("guest.erofs"), device);
+        using mount = new LoopMount(work.join("guest.erofs"), device);
+        expect(readFileSync(mount.join("usr/bin/hako")).equals(pattern(size))).toBe(true);
+        expect(readFileSync(mount.join("lib/x86_64-linux-gnu/libc.so.6")).equals(pattern(1_900_001))).toBe(
+          true,
+        );
+        expect(readFileSync(mount.join("lib64/ld-linux-x86-64.so.2")).equals(pattern(200_000))).toBe(true);
+        const described = describeTree(mount.path).join("\n");
+        expect(described).toContain("/bin symlink 777 0 0 0.0 7 1 -> usr/bin");
+        expect(described).toContain("/tmp directory 1777");
+      },
+    );
+  }
+
+  test("refuses paths that lead out of it", async () => {
+    using work = new WorkDirectory();
+    writeFileSync(work.join("exe"), "x");
+    const fd = openSync(work.join("guest.erofs"), "wx+");
+    const options = { executable: { path: work.join("exe") }, output: fd };
+    const build = buildGuestImage({ ...options, files: [{ path: "../x", bytes: pattern(1) }] });
+    await expect(build).rejects.toThrow('Cannot add "../x" to the guest image');
+    closeSync(fd);
+  });
+});
