@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, read } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { E, isErrno } from "#sys/errno.ts";
+import { diskError } from "./disk-error.ts";
 
 /** A regular file opened for reading in pieces. */
 export class FileSource implements Disposable {
@@ -16,8 +17,7 @@ export class FileSource implements Disposable {
 
   /** Throws NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT for anything but a regular file. */
   static open(path: string): FileSource {
-    // Non-blocking, so that opening a fifo returns and can be refused.
-    const fd = withReason(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+    const fd = openRegular(path);
     try {
       const status = fstatSync(fd);
       if (status.isFile()) return new FileSource(path, fd, status.size);
@@ -47,7 +47,7 @@ export class FileSource implements Disposable {
   readInto(buffer: Uint8Array, offset: number): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     read(this.#fd, buffer, 0, buffer.length, offset, (cause, length) => {
-      if (cause) reject(new HakoError("INTERNAL", `Cannot read "${this.path}"`, { cause }));
+      if (cause) reject(diskError(`Cannot read "${this.path}"`, cause));
       else if (length === 0)
         reject(new HakoError("DATA_LOSS", `Cannot read "${this.path}": it ends too early`));
       else resolve(length);
@@ -96,16 +96,14 @@ export class FileChunks implements AsyncIterableIterator<Uint8Array> {
   }
 }
 
-function withReason<T>(path: string, work: () => T): T {
+function openRegular(path: string): number {
   try {
-    return work();
+    // Non-blocking, so that opening a fifo returns and can be refused.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     if (isErrno(cause, E.ENOENT) || isErrno(cause, E.ENOTDIR)) {
       throw new HakoError("NOT_FOUND", `Cannot read "${path}": it does not exist`, { cause });
     }
-    if (isErrno(cause, E.EACCES)) {
-      throw new HakoError("PERMISSION_DENIED", `Cannot read "${path}": permission denied`, { cause });
-    }
-    throw new HakoError("INTERNAL", `Cannot read "${path}"`, { cause });
+    throw diskError(`Cannot read "${path}"`, cause);
   }
 }

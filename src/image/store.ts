@@ -17,6 +17,7 @@ import { HakoError } from "#base/error.ts";
 import { abortable } from "#base/mutex.ts";
 import { check, E, isErrno } from "#sys/errno.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
+import { diskError } from "./disk-error.ts";
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -71,14 +72,25 @@ export class ImageStore {
    */
   async make(key: string, content: string, build: BuildImage, signal?: AbortSignal): Promise<StoredImage> {
     throwIfCancelled(signal);
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    this.#sweep();
+    try {
+      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      this.#sweep();
+      return await this.#findOrBuild(key, content, build, signal);
+    } catch (error) {
+      throw diskError(`Cannot store image in "${this.#directory}"`, error);
+    }
+  }
+
+  async #findOrBuild(
+    key: string,
+    content: string,
+    build: BuildImage,
+    signal: AbortSignal | undefined,
+  ): Promise<StoredImage> {
     const partial = join(this.#directory, `${key}${PARTIAL}`);
     const fd = await lockNew(partial, signal);
     try {
       return this.find(key, content) ?? (await this.#build(key, fd, partial, build, signal));
-    } catch (error) {
-      throw translate(error);
     } finally {
       unlinkIfSame(partial, fd);
       closeSync(fd);
@@ -221,12 +233,4 @@ function sync(fd: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   fsync(fd, (error) => (error ? reject(error) : resolve()));
   return promise;
-}
-
-function translate(error: unknown): HakoError {
-  if (error instanceof HakoError) return error;
-  const full = isErrno(error, E.ENOSPC) || isErrno(error, E.EDQUOT);
-  return full
-    ? new HakoError("RESOURCE_EXHAUSTED", "Cannot store image: the disk is full", { cause: error })
-    : new HakoError("INTERNAL", "Cannot store image", { cause: error });
 }

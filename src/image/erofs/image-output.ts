@@ -1,7 +1,7 @@
 import { write } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { formatSize } from "#base/size.ts";
-import { E, isErrno } from "#sys/errno.ts";
+import { diskError } from "#image/disk-error.ts";
 import { BLOCK_SIZE } from "./format.ts";
 
 const BUFFER_SIZE = 1024 * 1024;
@@ -126,15 +126,8 @@ const zeros = new Uint8Array(BLOCK_SIZE);
 function pwrite(fd: number, bytes: Uint8Array, position: number): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   write(fd, bytes, 0, bytes.length, position, (error, written) => {
-    if (error) reject(writeError(error));
+    if (error) reject(diskError("Cannot write image", error));
     else resolve(written);
   });
   return promise;
-}
-
-function writeError(cause: Error): HakoError {
-  if (isErrno(cause, E.ENOSPC) || isErrno(cause, E.EDQUOT)) {
-    return new HakoError("RESOURCE_EXHAUSTED", "Cannot write image: the disk is full", { cause });
-  }
-  return new HakoError("INTERNAL", "Cannot write image", { cause });
 }
