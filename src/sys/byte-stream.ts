@@ -150,6 +150,7 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
   let closed = false;
   let writing = false;
   let hungUp = false;
+  let pauseMs = FIRST_HANG_UP_PAUSE_MS;
 
   setNonBlocking(device.number);
   const queue = new WriteQueue((bytes) => {
@@ -173,11 +174,13 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
       const length = readFd(device.number, buffer);
       hungUp = length === 0 || length === -E.EIO;
       if (length > 0) {
+        pauseMs = FIRST_HANG_UP_PAUSE_MS;
         await handlers?.data(buffer.subarray(0, length));
       } else if (hungUp) {
         if (options.hangUpIsEnd) return end();
         handlers?.hangUp?.();
-        await Bun.sleep(HANG_UP_PAUSE_MS);
+        await Bun.sleep(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, LAST_HANG_UP_PAUSE_MS);
       } else if (length !== -E.EAGAIN) {
         check(length, "Cannot read from the device");
       }
@@ -188,7 +191,7 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
     writing = true;
     while (queue.pending && !closed) {
       // A port that is hung up counts as writable and takes nothing.
-      if (hungUp) await Bun.sleep(HANG_UP_PAUSE_MS);
+      if (hungUp) await Bun.sleep(pauseMs);
       await waitWritable(device.number, stop.signal);
       if (!closed) queue.flush();
     }
@@ -209,8 +212,9 @@ export function deviceStream(device: Fd, options: { hangUpIsEnd: boolean }): Byt
   };
 }
 
-/** A port without a reader is always "readable"; this keeps the wait for its other end cheap. */
-const HANG_UP_PAUSE_MS = 20;
+/** A port whose other end is not open is always "readable": looking again ever less often keeps the wait cheap. */
+const FIRST_HANG_UP_PAUSE_MS = 10;
+const LAST_HANG_UP_PAUSE_MS = 200;
 
 /** Two connected streams in memory, for tests and for services in the same process. */
 export function memoryStreamPair(): [ByteStream, ByteStream] {
