@@ -107,13 +107,14 @@ static bool device_find(const char *serial, char *path, size_t size)
 /* Drivers may still be probing when PID 1 starts. */
 static int device_wait(const char *serial, char *path, size_t size)
 {
+	uint64_t end = hako_monotonic_ns() + DEVICE_WAIT_MS * 1000000ull;
 	struct timespec pause = { .tv_nsec = 2000000 };
 
-	for (int waited = 0; waited < DEVICE_WAIT_MS; waited += 2) {
+	do {
 		if (device_find(serial, path, size))
 			return 0;
 		nanosleep(&pause, NULL);
-	}
+	} while (hako_monotonic_ns() < end);
 	return hako_say(ENODEV, "no block device with serial \"%s\" after %d ms", serial, DEVICE_WAIT_MS);
 }
 

@@ -26,7 +26,7 @@
 /* Under memory pressure containers go before the agent; PID 1 itself is exempt. */
 #define AGENT_OOM_SCORE "-999"
 
-static uint64_t monotonic_ns(void)
+uint64_t hako_monotonic_ns(void)
 {
 	struct timespec now;
 
@@ -162,7 +162,7 @@ static int boot(struct hako_server *s)
 	console_open();
 	if (!ret)
 		ret = hako_root_switch();
-	times.root = monotonic_ns();
+	times.root = hako_monotonic_ns();
 	if (!ret)
 		ret = hako_late_mounts();
 	if (ret)
@@ -172,7 +172,7 @@ static int boot(struct hako_server *s)
 		hako_say(-ret, "cannot set lo up");
 	file_limit_raise();
 	ret = agent_start(s);
-	times.agent = monotonic_ns();
+	times.agent = hako_monotonic_ns();
 	return ret;
 }
 
@@ -225,7 +225,7 @@ _Noreturn void hako_pid1_run(void)
 {
 	struct hako_server server;
 
-	times.init = monotonic_ns();
+	times.init = hako_monotonic_ns();
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	umask(022);
 	if (boot(&server) == 0) {

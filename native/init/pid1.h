@@ -3,6 +3,8 @@
 #ifndef HAKO_INIT_PID1_H
 #define HAKO_INIT_PID1_H
 
+#include <stdint.h>
+
 /* pid1.c: the whole life of PID 1. */
 _Noreturn void hako_pid1_run(void);
 
@@ -15,6 +17,9 @@ int hako_root_switch(void);
 int hako_late_mounts(void);
 /* Unmounts everything that can be, newest first. */
 void hako_unmount_all(void);
+
+/* Nanoseconds of CLOCK_MONOTONIC, which in a guest begin at its boot. */
+uint64_t hako_monotonic_ns(void);
 
 /* Prints a line on the console, with strerror(error) after it unless that is 0. Returns -error. */
 int hako_say(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
