@@ -81,6 +81,15 @@ export class ByteReader {
     }
   }
 
+  /** Goes over `length` bytes, or to the end if it comes before: some programs do not fill the last block. */
+  async skipToEnd(length: number): Promise<void> {
+    for (let left = length; left > 0; ) {
+      const part = await this.readSome(left);
+      if (!part) return;
+      left -= part.length;
+    }
+  }
+
   /** Reads and drops all that is left. */
   async drain(): Promise<void> {
     while (await this.readSome(Number.MAX_SAFE_INTEGER));

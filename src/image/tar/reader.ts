@@ -103,10 +103,13 @@ export class TarReader {
   }
 
   async #skipData(): Promise<void> {
-    const length = this.#left + this.#padding;
+    const left = this.#left;
+    const padding = this.#padding;
     this.#left = 0;
     this.#padding = 0;
-    if (length > 0 && !this.#bytes.take(length)) await this.#bytes.skip(length);
+    if (this.#bytes.take(left + padding)) return;
+    await this.#bytes.skip(left);
+    await this.#bytes.skipToEnd(padding);
   }
 
   /** A header; undefined at two blocks of zeros or, as many programs allow, at the end of the stream. */
