@@ -1,26 +1,17 @@
 /** What the kernel reads from our images is what was put in. */
 import { describe, expect, test } from "bun:test";
 import {
-  chmodSync,
-  chownSync,
   closeSync,
   copyFileSync,
-  linkSync,
-  lutimesSync,
   mkdirSync,
   openSync,
   readFileSync,
-  symlinkSync,
   truncateSync,
-  utimesSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { buildGuestImage } from "#image/guest-image.ts";
 import { packDirectory } from "#image/pack-directory.ts";
 import { prepareImage } from "#image/prepare-image.ts";
-import { check } from "#sys/errno.ts";
-import { SYS, syscall } from "#sys/syscall.ts";
 import { describeTree } from "../support/describe-tree.ts";
 import {
   checkErofs,
@@ -30,80 +21,13 @@ import {
   runTool,
   WorkDirectory,
 } from "../support/erofs-tools.ts";
+import { makeImageTree, makeSparse } from "../support/image-tree.ts";
 import { writeImage } from "../support/images.ts";
 import { LoopMount, loopMountMissing } from "../support/loop-mount.ts";
 import { testIf } from "../support/skip.ts";
 
 const missing = loopMountMissing() ?? erofsToolsMissing();
 const mountTest = testIf(missing === undefined, missing ?? "");
-
-const ACL = "0200000001000600ffffffff02000600e803000004000400ffffffff10000600ffffffff20000400ffffffff";
-const CAPABILITY = "0100000200200000000000000000000000000000";
-
-function setXattr(path: string, name: string, value: Uint8Array): void {
-  const result = syscall(
-    SYS.lsetxattr,
-    Buffer.from(`${path}\0`),
-    Buffer.from(`${name}\0`),
-    value,
-    value.length,
-    0,
-  );
-  check(result, `Cannot set ${name}`);
-}
-
-/** A directory with one of everything that an image can hold. */
-function makeTree(top: string): void {
-  const at = (name: string) => `${top}/${name}`;
-  mkdirSync(top, { mode: 0o755 });
-  for (const size of [0, 1, 4032, 4096, 5000, 65536, 300_001])
-    writeFileSync(at(`size-${size}`), pattern(size));
-  mkdirSync(at("dir/sub/deep"), { recursive: true });
-  writeFileSync(at("dir/sub/deep/file"), "deep");
-  mkdirSync(at("sticky"));
-  chmodSync(at("sticky"), 0o1777);
-  writeFileSync(at("setuid"), "x");
-  chownSync(at("setuid"), 1234, 70_000);
-  chmodSync(at("setuid"), 0o6755);
-  linkSync(at("size-5000"), at("dir/hard link"));
-  linkSync(at("size-5000"), at("second"));
-  symlinkSync("dir/sub", at("link"));
-  symlinkSync("x".repeat(4000), at("long-link"));
-  linkSync(at("link"), at("hard-link-to-link"));
-  runTool("mknod", at("null"), "c", "1", "3");
-  runTool("mknod", at("disk"), "b", "259", "70000");
-  runTool("mkfifo", at("fifo"));
-  writeFileSync(
-    Buffer.concat([Buffer.from(`${top}/`), Buffer.from([0xff, 0xfe, 0x20, 0x0a, 0x41])]),
-    "bytes",
-  );
-  for (let index = 0; index < 600; index++)
-    writeFileSync(at(`dir/many-${"n".repeat(index % 90)}${index}`), `${index}`);
-  setXattr(at("size-1"), "user.name", Buffer.from("value"));
-  setXattr(at("size-1"), "trusted.binary", pattern(3000));
-  setXattr(at("size-4096"), "security.capability", Buffer.from(CAPABILITY, "hex"));
-  setXattr(at("size-0"), "system.posix_acl_access", Buffer.from(ACL, "hex"));
-  setXattr(at("dir"), "system.posix_acl_default", Buffer.from(ACL, "hex"));
-  setXattr(at("link"), "trusted.on-link", Buffer.from("l"));
-  makeSparse(at("sparse"));
-  for (const [name, time] of [
-    ["size-1", 1.5],
-    ["size-4096", -3.25],
-    ["dir", 0],
-    ["setuid", 4_102_444_800.5],
-  ] as const) {
-    utimesSync(at(name), time, time);
-  }
-  lutimesSync(at("link"), 77, 77);
-}
-
-function makeSparse(path: string): void {
-  const fd = openSync(path, "w");
-  writeSync(fd, pattern(5000), 0, 5000, 12_345);
-  writeSync(fd, pattern(100), 0, 100, 9_000_000);
-  closeSync(fd);
-  truncateSync(path, 20_000_000);
-}
 
 async function pack(directory: string, work: WorkDirectory): Promise<string> {
   const path = work.join("packed.erofs");
@@ -119,7 +43,7 @@ async function pack(directory: string, work: WorkDirectory): Promise<string> {
 describe("an image read by the kernel", () => {
   mountTest("has everything of a packed directory", async () => {
     using work = new WorkDirectory();
-    makeTree(work.join("tree"));
+    makeImageTree(work.join("tree"));
     const image = await pack(work.join("tree"), work);
     checkErofs(image);
     using mount = new LoopMount(image);
@@ -131,7 +55,7 @@ describe("an image read by the kernel", () => {
     for (const compression of ["none", "gzip", "zstd"] as const) {
       mountTest(`has everything of a layer made by GNU tar (${format}, ${compression})`, async () => {
         using work = new WorkDirectory();
-        makeTree(work.join("tree"));
+        makeImageTree(work.join("tree"));
         // ustar has neither long names nor large owners, and only posix has attributes and fractions of seconds.
         if (format === "ustar")
           runTool("sh", "-c", `cd ${work.join("tree")} && rm long-link disk && chown 0:0 setuid`);
@@ -176,7 +100,7 @@ describe("an image read by the kernel", () => {
 
   mountTest("is the same as what fsck.erofs extracts", async () => {
     using work = new WorkDirectory();
-    makeTree(work.join("tree"));
+    makeImageTree(work.join("tree"));
     runTool("rm", work.join("tree", "sparse"));
     const image = await pack(work.join("tree"), work);
     extractErofs(image, work.join("x"));
