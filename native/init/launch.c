@@ -4,11 +4,9 @@
 
 #include "launch.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -17,12 +15,34 @@
 #include "kernel.h"
 #include "wire.h"
 
+/* Maps a request's memory file for reading; it must be sealed against change. */
+static int request_map(int memfd, const void **data, size_t *size)
+{
+	int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+	int seals = fcntl(memfd, F_GET_SEALS);
+	struct stat st;
+	void *map;
+
+	if (seals < 0 || fstat(memfd, &st) < 0)
+		return -errno;
+	if ((seals & wanted) != wanted)
+		return -EPERM;
+	if (st.st_size <= 0 || st.st_size > HAKO_REQUEST_MAX)
+		return -E2BIG;
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	*data = map;
+	*size = (size_t)st.st_size;
+	return 0;
+}
+
 static int request_read(struct hako_launch *l, uint32_t fd_count)
 {
 	const char *why = "the memory file is not sealed or too large";
-	const void *data;
-	size_t size;
-	int ret = hako_request_map(l->fds[0], &data, &size);
+	const void *data = NULL;
+	size_t size = 0;
+	int ret = request_map(l->fds[0], &data, &size);
 
 	if (!ret)
 		ret = hako_request_parse(l->request, data, size, fd_count, &why);

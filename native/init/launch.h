@@ -93,4 +93,10 @@ int hako_descriptors_close(struct hako_launch *l);
 /* The last steps: limits, gate, seccomp, execve. Returns only on failure. */
 int hako_process_execute(struct hako_launch *l);
 
+/* program.c */
+/* Adds HOME to an environment that has none. */
+void hako_home_set(struct hako_request *q);
+/* Looks argv[0] up with the container's PATH and the user's permissions. */
+int hako_program_find(struct hako_launch *l);
+
 #endif

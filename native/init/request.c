@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The request parser: bytes from the agent become a checked struct hako_request. */
-#define _GNU_SOURCE
-
 #include "request.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -16,6 +12,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 
+#include "reader.h"
 #include "wire.h"
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP | \
@@ -23,145 +20,46 @@
 #define ATTRIBUTES (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | \
 		    MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
 
-/* What is left of a field. A read past the end, or of a bad string, sets `error` and gives zero or "". */
-struct reader {
-	const uint8_t *at, *end;
-	int error;
-};
-
-static size_t reader_left(const struct reader *r)
-{
-	return (size_t)(r->end - r->at);
-}
-
-static void take(struct reader *r, void *out, size_t size)
-{
-	memset(out, 0, size);
-	if (r->error)
-		return;
-	if (reader_left(r) < size) {
-		r->error = -EBADMSG;
-		return;
-	}
-	memcpy(out, r->at, size);
-	r->at += size;
-}
-
-static uint32_t take_u32(struct reader *r)
-{
-	uint32_t value;
-
-	take(r, &value, sizeof(value));
-	return value;
-}
-
-static uint64_t take_u64(struct reader *r)
-{
-	uint64_t value;
-
-	take(r, &value, sizeof(value));
-	return value;
-}
-
-static const char *take_string(struct reader *r, size_t max)
-{
-	const uint8_t *start = r->at;
-	const uint8_t *nul;
-
-	if (r->error)
-		return "";
-	nul = reader_left(r) ? memchr(start, 0, reader_left(r)) : NULL;
-	if (!nul) {
-		r->error = -EBADMSG;
-		return "";
-	}
-	if ((size_t)(nul - start) > max) {
-		r->error = -E2BIG;
-		return "";
-	}
-	r->at = nul + 1;
-	return (const char *)start;
-}
-
-static const char *take_absolute(struct reader *r)
-{
-	const char *path = take_string(r, HAKO_PATH_MAX);
-
-	if (!r->error && path[0] != '/')
-		r->error = -EINVAL;
-	return path;
-}
-
-/* Takes every remaining string; the array ends with NULL and has room for one entry more. */
-static char **take_strings(struct reader *r, uint32_t *count)
-{
-	const uint8_t *at = r->at;
-	char **strings;
-	size_t n = 0;
-
-	for (; at < r->end; at++)
-		n += *at == 0;
-	if (n > HAKO_ARGS_MAX) {
-		r->error = -E2BIG;
-		return NULL;
-	}
-	strings = calloc(n + 2, sizeof(*strings));
-	if (!strings) {
-		r->error = -ENOMEM;
-		return NULL;
-	}
-	for (size_t i = 0; i < n; i++)
-		strings[i] = (char *)take_string(r, HAKO_STRING_MAX);
-	*count = (uint32_t)n;
-	return strings;
-}
-
 /* The next free entry of a limited array, or NULL with r->error set. */
 #define take_slot(r, array, count) \
 	((count) < sizeof(array) / sizeof((array)[0]) ? &(array)[(count)++] : ((r)->error = -E2BIG, NULL))
-
-static void check(struct reader *r, bool good)
-{
-	if (!r->error && !good)
-		r->error = -EINVAL;
-}
 
 static bool one_bit_of(uint32_t value, uint32_t mask)
 {
 	return value && !(value & (value - 1)) && !(value & ~mask);
 }
 
-static void parse_flags(struct hako_request *q, struct reader *r)
+static void parse_flags(struct hako_request *q, struct hako_reader *r)
 {
-	q->flags = take_u32(r);
-	check(r, !(q->flags & ~(HAKO_FLAG_TERMINAL | HAKO_FLAG_NO_NEW_PRIVS | HAKO_FLAG_READONLY_ROOT)));
+	q->flags = hako_take_u32(r);
+	hako_reader_check(r, !(q->flags & ~(HAKO_FLAG_TERMINAL | HAKO_FLAG_NO_NEW_PRIVS | HAKO_FLAG_READONLY_ROOT)));
 }
 
-static void parse_args(struct hako_request *q, struct reader *r)
+static void parse_args(struct hako_request *q, struct hako_reader *r)
 {
-	q->args = take_strings(r, &q->arg_count);
+	q->args = hako_take_strings(r, &q->arg_count);
 }
 
-static void parse_env(struct hako_request *q, struct reader *r)
+static void parse_env(struct hako_request *q, struct hako_reader *r)
 {
-	q->env = take_strings(r, &q->env_count);
+	q->env = hako_take_strings(r, &q->env_count);
 }
 
-static void parse_cwd(struct hako_request *q, struct reader *r)
+static void parse_cwd(struct hako_request *q, struct hako_reader *r)
 {
-	q->cwd = take_absolute(r);
+	q->cwd = hako_take_absolute(r);
 }
 
-static void parse_user(struct hako_request *q, struct reader *r)
+static void parse_user(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_user *user = &q->user;
 	size_t count;
 
-	user->uid = take_u32(r);
-	user->gid = take_u32(r);
-	user->umask = take_u32(r);
-	check(r, user->uid != UINT32_MAX && user->gid != UINT32_MAX && user->umask <= 0777);
-	count = reader_left(r) / sizeof(uint32_t);
+	user->uid = hako_take_u32(r);
+	user->gid = hako_take_u32(r);
+	user->umask = hako_take_u32(r);
+	hako_reader_check(r, user->uid != UINT32_MAX && user->gid != UINT32_MAX && user->umask <= 0777);
+	count = hako_reader_left(r) / sizeof(uint32_t);
 	if (count > HAKO_GROUPS_MAX)
 		r->error = -E2BIG;
 	if (r->error)
@@ -172,77 +70,77 @@ static void parse_user(struct hako_request *q, struct reader *r)
 		return;
 	}
 	for (size_t i = 0; i < count; i++)
-		user->groups[i] = take_u32(r);
+		user->groups[i] = hako_take_u32(r);
 	user->group_count = (uint32_t)count;
 }
 
-static void parse_capabilities(struct hako_request *q, struct reader *r)
+static void parse_capabilities(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_capabilities *caps = &q->capabilities;
 
-	caps->bounding = take_u64(r);
-	caps->effective = take_u64(r);
-	caps->inheritable = take_u64(r);
-	caps->permitted = take_u64(r);
-	caps->ambient = take_u64(r);
+	caps->bounding = hako_take_u64(r);
+	caps->effective = hako_take_u64(r);
+	caps->inheritable = hako_take_u64(r);
+	caps->permitted = hako_take_u64(r);
+	caps->ambient = hako_take_u64(r);
 }
 
-static void parse_rlimit(struct hako_request *q, struct reader *r)
+static void parse_rlimit(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_rlimit *limit = take_slot(r, q->rlimits, q->rlimit_count);
 
 	if (!limit)
 		return;
-	limit->resource = take_u32(r);
-	limit->soft = take_u64(r);
-	limit->hard = take_u64(r);
-	check(r, limit->resource < RLIM_NLIMITS && limit->soft <= limit->hard);
+	limit->resource = hako_take_u32(r);
+	limit->soft = hako_take_u64(r);
+	limit->hard = hako_take_u64(r);
+	hako_reader_check(r, limit->resource < RLIM_NLIMITS && limit->soft <= limit->hard);
 }
 
-static void parse_oom_score(struct hako_request *q, struct reader *r)
+static void parse_oom_score(struct hako_request *q, struct hako_reader *r)
 {
-	q->oom_score = (int32_t)take_u32(r);
-	check(r, q->oom_score >= -1000 && q->oom_score <= 1000);
+	q->oom_score = (int32_t)hako_take_u32(r);
+	hako_reader_check(r, q->oom_score >= -1000 && q->oom_score <= 1000);
 }
 
-static void parse_console(struct hako_request *q, struct reader *r)
+static void parse_console(struct hako_request *q, struct hako_reader *r)
 {
-	q->rows = take_u32(r);
-	q->columns = take_u32(r);
-	check(r, q->rows <= UINT16_MAX && q->columns <= UINT16_MAX);
+	q->rows = hako_take_u32(r);
+	q->columns = hako_take_u32(r);
+	hako_reader_check(r, q->rows <= UINT16_MAX && q->columns <= UINT16_MAX);
 }
 
-static void parse_stdio(struct hako_request *q, struct reader *r)
+static void parse_stdio(struct hako_request *q, struct hako_reader *r)
 {
 	for (int i = 0; i < 3; i++)
-		q->stdio[i] = take_u32(r);
+		q->stdio[i] = hako_take_u32(r);
 }
 
-static void parse_new(struct hako_request *q, struct reader *r)
+static void parse_new(struct hako_request *q, struct hako_reader *r)
 {
-	q->new_namespaces = take_u32(r);
-	check(r, !(q->new_namespaces & ~(uint32_t)NAMESPACES));
+	q->new_namespaces = hako_take_u32(r);
+	hako_reader_check(r, !(q->new_namespaces & ~(uint32_t)NAMESPACES));
 }
 
-static void parse_join(struct hako_request *q, struct reader *r)
+static void parse_join(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_join *join = take_slot(r, q->joins, q->join_count);
 
 	if (!join)
 		return;
-	join->type = take_u32(r);
-	join->fd = take_u32(r);
-	check(r, one_bit_of(join->type, NAMESPACES & ~(uint32_t)CLONE_NEWNS));
+	join->type = hako_take_u32(r);
+	join->fd = hako_take_u32(r);
+	hako_reader_check(r, one_bit_of(join->type, NAMESPACES & ~(uint32_t)CLONE_NEWNS));
 }
 
-static void parse_target(struct hako_request *q, struct reader *r)
+static void parse_target(struct hako_request *q, struct hako_reader *r)
 {
-	q->target_fd = take_u32(r);
-	q->target_pid = (int32_t)take_u32(r);
-	check(r, q->target_pid > 0);
+	q->target_fd = hako_take_u32(r);
+	q->target_pid = (int32_t)hako_take_u32(r);
+	hako_reader_check(r, q->target_pid > 0);
 }
 
-static void parse_id_map(struct reader *r, struct hako_id_map *maps, uint32_t *count)
+static void parse_id_map(struct hako_reader *r, struct hako_id_map *maps, uint32_t *count)
 {
 	struct hako_id_map *map;
 
@@ -251,25 +149,25 @@ static void parse_id_map(struct reader *r, struct hako_id_map *maps, uint32_t *c
 		return;
 	}
 	map = &maps[(*count)++];
-	map->inside = take_u32(r);
-	map->outside = take_u32(r);
-	map->count = take_u32(r);
-	check(r, map->count > 0);
+	map->inside = hako_take_u32(r);
+	map->outside = hako_take_u32(r);
+	map->count = hako_take_u32(r);
+	hako_reader_check(r, map->count > 0);
 }
 
-static void parse_uid_map(struct hako_request *q, struct reader *r)
+static void parse_uid_map(struct hako_request *q, struct hako_reader *r)
 {
 	parse_id_map(r, q->uid_maps, &q->uid_map_count);
 }
 
-static void parse_gid_map(struct hako_request *q, struct reader *r)
+static void parse_gid_map(struct hako_request *q, struct hako_reader *r)
 {
 	parse_id_map(r, q->gid_maps, &q->gid_map_count);
 }
 
-static void parse_cgroup(struct hako_request *q, struct reader *r)
+static void parse_cgroup(struct hako_request *q, struct hako_reader *r)
 {
-	q->cgroup = take_u32(r);
+	q->cgroup = hako_take_u32(r);
 }
 
 static bool propagation_good(uint32_t value)
@@ -277,105 +175,105 @@ static bool propagation_good(uint32_t value)
 	return !value || one_bit_of(value, MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE);
 }
 
-static void parse_root(struct hako_request *q, struct reader *r)
+static void parse_root(struct hako_request *q, struct hako_reader *r)
 {
-	q->root_propagation = take_u32(r);
-	q->root = take_absolute(r);
-	check(r, propagation_good(q->root_propagation));
+	q->root_propagation = hako_take_u32(r);
+	q->root = hako_take_absolute(r);
+	hako_reader_check(r, propagation_good(q->root_propagation));
 }
 
-static void parse_mount(struct hako_request *q, struct reader *r)
+static void parse_mount(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_mount *mount = take_slot(r, q->mounts, q->mount_count);
 
 	if (!mount)
 		return;
-	mount->kind = take_u32(r);
-	mount->attr_set = take_u32(r);
-	mount->attr_clear = take_u32(r);
-	mount->tree_set = take_u32(r);
-	mount->tree_clear = take_u32(r);
-	mount->propagation = take_u32(r);
-	mount->tree_propagation = take_u32(r);
-	mount->target = take_absolute(r);
-	mount->source = take_string(r, HAKO_PATH_MAX);
-	mount->type = take_string(r, HAKO_PATH_MAX);
+	mount->kind = hako_take_u32(r);
+	mount->attr_set = hako_take_u32(r);
+	mount->attr_clear = hako_take_u32(r);
+	mount->tree_set = hako_take_u32(r);
+	mount->tree_clear = hako_take_u32(r);
+	mount->propagation = hako_take_u32(r);
+	mount->tree_propagation = hako_take_u32(r);
+	mount->target = hako_take_absolute(r);
+	mount->source = hako_take_string(r, HAKO_PATH_MAX);
+	mount->type = hako_take_string(r, HAKO_PATH_MAX);
 	mount->options = (const char *)r->at;
 	mount->tree = -1;
-	while (!r->error && reader_left(r)) {
-		take_string(r, HAKO_PATH_MAX);
+	while (!r->error && hako_reader_left(r)) {
+		hako_take_string(r, HAKO_PATH_MAX);
 		if (++mount->option_count > HAKO_OPTIONS_MAX)
 			r->error = -E2BIG;
 	}
-	check(r, mount->kind <= HAKO_MOUNT_CGROUP);
-	check(r, !((mount->attr_set | mount->attr_clear | mount->tree_set | mount->tree_clear) &
+	hako_reader_check(r, mount->kind <= HAKO_MOUNT_CGROUP);
+	hako_reader_check(r, !((mount->attr_set | mount->attr_clear | mount->tree_set | mount->tree_clear) &
 		   ~(uint32_t)ATTRIBUTES));
-	check(r, propagation_good(mount->propagation) && propagation_good(mount->tree_propagation));
-	check(r, mount->target[strspn(mount->target, "/")] != 0);
+	hako_reader_check(r, propagation_good(mount->propagation) && propagation_good(mount->tree_propagation));
+	hako_reader_check(r, mount->target[strspn(mount->target, "/")] != 0);
 }
 
-static void parse_device(struct hako_request *q, struct reader *r)
+static void parse_device(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_device *device = take_slot(r, q->devices, q->device_count);
 
 	if (!device)
 		return;
-	device->mode = take_u32(r);
-	device->major = take_u32(r);
-	device->minor = take_u32(r);
-	device->uid = take_u32(r);
-	device->gid = take_u32(r);
-	device->path = take_absolute(r);
+	device->mode = hako_take_u32(r);
+	device->major = hako_take_u32(r);
+	device->minor = hako_take_u32(r);
+	device->uid = hako_take_u32(r);
+	device->gid = hako_take_u32(r);
+	device->path = hako_take_absolute(r);
 	device->tree = -1;
-	check(r, S_ISCHR(device->mode) || S_ISBLK(device->mode) || S_ISFIFO(device->mode));
-	check(r, !(device->mode & ~(uint32_t)(S_IFMT | 07777)));
+	hako_reader_check(r, S_ISCHR(device->mode) || S_ISBLK(device->mode) || S_ISFIFO(device->mode));
+	hako_reader_check(r, !(device->mode & ~(uint32_t)(S_IFMT | 07777)));
 }
 
-static void parse_masked(struct hako_request *q, struct reader *r)
+static void parse_masked(struct hako_request *q, struct hako_reader *r)
 {
 	const char **path = take_slot(r, q->masked, q->masked_count);
 
 	if (path)
-		*path = take_absolute(r);
+		*path = hako_take_absolute(r);
 }
 
-static void parse_readonly(struct hako_request *q, struct reader *r)
+static void parse_readonly(struct hako_request *q, struct hako_reader *r)
 {
 	const char **path = take_slot(r, q->readonly, q->readonly_count);
 
 	if (path)
-		*path = take_absolute(r);
+		*path = hako_take_absolute(r);
 }
 
-static void parse_sysctl(struct hako_request *q, struct reader *r)
+static void parse_sysctl(struct hako_request *q, struct hako_reader *r)
 {
 	struct hako_sysctl *sysctl = take_slot(r, q->sysctls, q->sysctl_count);
 
 	if (!sysctl)
 		return;
-	sysctl->path = take_string(r, HAKO_PATH_MAX);
-	sysctl->value = take_string(r, HAKO_PATH_MAX);
-	check(r, sysctl->path[0] && sysctl->path[0] != '/');
+	sysctl->path = hako_take_string(r, HAKO_PATH_MAX);
+	sysctl->value = hako_take_string(r, HAKO_PATH_MAX);
+	hako_reader_check(r, sysctl->path[0] && sysctl->path[0] != '/');
 }
 
-static void parse_hostname(struct hako_request *q, struct reader *r)
+static void parse_hostname(struct hako_request *q, struct hako_reader *r)
 {
-	q->hostname = take_string(r, HAKO_NAME_MAX);
+	q->hostname = hako_take_string(r, HAKO_NAME_MAX);
 }
 
-static void parse_domainname(struct hako_request *q, struct reader *r)
+static void parse_domainname(struct hako_request *q, struct hako_reader *r)
 {
-	q->domainname = take_string(r, HAKO_NAME_MAX);
+	q->domainname = hako_take_string(r, HAKO_NAME_MAX);
 }
 
-static void parse_seccomp(struct hako_request *q, struct reader *r)
+static void parse_seccomp(struct hako_request *q, struct hako_reader *r)
 {
 	size_t size;
 
-	q->seccomp_flags = take_u32(r);
-	size = reader_left(r);
-	check(r, size && !(size % sizeof(struct sock_filter)));
-	check(r, !(q->seccomp_flags & ~(uint32_t)(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG |
+	q->seccomp_flags = hako_take_u32(r);
+	size = hako_reader_left(r);
+	hako_reader_check(r, size && !(size % sizeof(struct sock_filter)));
+	hako_reader_check(r, !(q->seccomp_flags & ~(uint32_t)(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG |
 						  SECCOMP_FILTER_FLAG_SPEC_ALLOW)));
 	if (!r->error && size / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		r->error = -E2BIG;
@@ -386,12 +284,12 @@ static void parse_seccomp(struct hako_request *q, struct reader *r)
 		r->error = -ENOMEM;
 		return;
 	}
-	take(r, q->filter, size);
+	hako_take(r, q->filter, size);
 	q->filter_length = (uint32_t)(size / sizeof(struct sock_filter));
 }
 
 static const struct {
-	void (*parse)(struct hako_request *q, struct reader *r);
+	void (*parse)(struct hako_request *q, struct hako_reader *r);
 	bool repeated;
 } fields[HAKO_FIELD_COUNT] = {
 	[HAKO_FIELD_FLAGS] = { parse_flags, false },
@@ -421,17 +319,17 @@ static const struct {
 	[HAKO_FIELD_SECCOMP] = { parse_seccomp, false },
 };
 
-static int parse_fields(struct hako_request *q, struct reader *all, uint32_t count, const char **why)
+static int parse_fields(struct hako_request *q, struct hako_reader *all, uint32_t count, const char **why)
 {
 	uint32_t seen = 0;
 
 	while (count--) {
-		uint32_t type = take_u32(all);
-		uint32_t length = take_u32(all);
-		struct reader field = { .at = all->at };
+		uint32_t type = hako_take_u32(all);
+		uint32_t length = hako_take_u32(all);
+		struct hako_reader field = { .at = all->at };
 
 		*why = "a field header is damaged";
-		if (all->error || length > reader_left(all) || type >= HAKO_FIELD_COUNT || !fields[type].parse)
+		if (all->error || length > hako_reader_left(all) || type >= HAKO_FIELD_COUNT || !fields[type].parse)
 			return -EBADMSG;
 		*why = "a field occurs twice";
 		if (!fields[type].repeated && seen & 1u << type)
@@ -446,7 +344,7 @@ static int parse_fields(struct hako_request *q, struct reader *all, uint32_t cou
 			return -EBADMSG;
 	}
 	*why = "bytes follow the last field";
-	return reader_left(all) ? -EBADMSG : 0;
+	return hako_reader_left(all) ? -EBADMSG : 0;
 }
 
 static bool indexes_good(const struct hako_request *q, uint32_t fd_count)
@@ -498,7 +396,7 @@ static const char *find_contradiction(const struct hako_request *q, uint32_t fd_
 int hako_request_parse(struct hako_request *request, const void *data, size_t size, uint32_t fd_count,
 		       const char **why)
 {
-	struct reader all = { .at = data, .end = (const uint8_t *)data + size };
+	struct hako_reader all = { .at = data, .end = (const uint8_t *)data + size };
 	uint32_t magic, version, total, count;
 	int ret;
 
@@ -508,10 +406,10 @@ int hako_request_parse(struct hako_request *request, const void *data, size_t si
 	for (int i = 0; i < 3; i++)
 		request->stdio[i] = HAKO_NO_FD;
 
-	magic = take_u32(&all);
-	version = take_u32(&all);
-	total = take_u32(&all);
-	count = take_u32(&all);
+	magic = hako_take_u32(&all);
+	version = hako_take_u32(&all);
+	total = hako_take_u32(&all);
+	count = hako_take_u32(&all);
 	*why = "the header is damaged";
 	if (all.error || magic != HAKO_REQUEST_MAGIC || total != size || size > HAKO_REQUEST_MAX)
 		return -EBADMSG;
@@ -535,25 +433,4 @@ void hako_request_release(struct hako_request *request)
 	request->env = NULL;
 	request->user.groups = NULL;
 	request->filter = NULL;
-}
-
-int hako_request_map(int memfd, const void **data, size_t *size)
-{
-	int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
-	int seals = fcntl(memfd, F_GET_SEALS);
-	struct stat st;
-	void *map;
-
-	if (seals < 0 || fstat(memfd, &st) < 0)
-		return -errno;
-	if ((seals & wanted) != wanted)
-		return -EPERM;
-	if (st.st_size <= 0 || st.st_size > HAKO_REQUEST_MAX)
-		return -E2BIG;
-	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	*data = map;
-	*size = (size_t)st.st_size;
-	return 0;
 }

@@ -119,7 +119,4 @@ int hako_request_parse(struct hako_request *request, const void *data, size_t si
 
 void hako_request_release(struct hako_request *request);
 
-/* Maps a request's memfd for reading; it must be sealed against change. Returns 0 or a negative errno. */
-int hako_request_map(int memfd, const void **data, size_t *size);
-
 #endif

@@ -47,6 +47,7 @@ export function writeContainer(writer: RequestWriter, source: ContainerSource): 
       "Cannot create container: its specification has no process or no linux",
     );
   }
+  refuseUnsupported(linux);
   writeProcess(writer, process, stdio, spec.Root?.Readonly ? FLAG.READONLY_ROOT : 0);
   writer.add(FIELD.CGROUP, cgroup ? writer.addFd(cgroup.number) : NO_FD);
   writer.add(FIELD.ROOT, rootPropagation(linux.RootfsPropagation), rootfs);
@@ -61,6 +62,13 @@ export function writeContainer(writer: RequestWriter, source: ContainerSource): 
   if (spec.Hostname !== "") writer.add(FIELD.HOSTNAME, spec.Hostname);
   writeSeccomp(writer, linux.Seccomp);
   return writeNamespaces(writer, linux);
+}
+
+/** Members that hako-init does not carry out and that must not be left out silently. */
+function refuseUnsupported(linux: Linux): void {
+  const member = linux.MountLabel ? "mountLabel" : linux.IntelRdt?.L3CacheSchema ? "intelRdt" : undefined;
+  if (member)
+    throw new HakoError("UNIMPLEMENTED", `Cannot create container: "linux.${member}" is not supported`);
 }
 
 function rootPropagation(word: string): number {

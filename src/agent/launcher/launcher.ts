@@ -35,7 +35,7 @@ export interface ExecOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A process that hako-init has set up. It waits until {@link start}; disposing of it before kills it. */
+/** A process that hako-init has set up. It waits until {@link start}; who gives it up kills it by its pidfd. */
 export interface LaunchedProcess {
   readonly pid: number;
   /** The caller's to close. */
