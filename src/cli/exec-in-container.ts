@@ -62,7 +62,7 @@ async function execute(
     stack.use(followSize(terminal, remote));
     if (request.stdin) stack.use(terminal.makeRaw());
   }
-  return attachProcess(remote, remote.wait(), {
+  return await attachProcess(remote, remote.wait(), {
     ...(request.stdin ? { stdin: stack.use(new StandardInput(0)) } : {}),
     stdout: stack.use(new StandardOutput(1)),
     stderr: stack.use(new StandardOutput(2)),

@@ -2,7 +2,7 @@ import { HakoError } from "#base/error.ts";
 import { Timeline } from "#runtime/timeline.ts";
 import { attachProcess } from "./attach.ts";
 import { executing, exitCodeOf } from "./exit-code.ts";
-import { SandboxHost } from "./manager/host.ts";
+import { ContainerRemoved, SandboxHost } from "./manager/host.ts";
 import { reportError } from "./output.ts";
 import type { RunRequest } from "./run-request.ts";
 import { SignalRouter } from "./signals.ts";
@@ -29,6 +29,7 @@ export async function runForeground(request: RunRequest, options: ForegroundOpti
     return exitCode;
   } catch (error) {
     if (signals.exitCode !== undefined) return signals.exitCode;
+    if (error instanceof ContainerRemoved) return error.exitCode;
     reportError(error);
     return exitCodeOf(error);
   }

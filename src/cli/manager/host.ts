@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { HakoError } from "#base/error.ts";
 import { executing } from "#cli/exit-code.ts";
 import type { RunRequest } from "#cli/run-request.ts";
 import type { Config } from "#config/config.ts";
@@ -15,7 +16,15 @@ import { TtrpcServer } from "#ttrpc/server.ts";
 import { MANAGER_SOCKET } from "./client.ts";
 import { ManagerService } from "./service.ts";
 
-const SIGKILL_EXIT_CODE = 137;
+/** Somebody took the container away under us (hako rm -f). */
+export class ContainerRemoved extends HakoError {
+  /** 128 + SIGKILL. */
+  readonly exitCode = 137;
+
+  constructor() {
+    super("ABORTED", "The container was removed");
+  }
+}
 
 /**
  * A sandbox with one container, run by this process, and the service that lets other hako processes at it.
@@ -26,18 +35,18 @@ export class SandboxHost implements AsyncDisposable {
   readonly container: Container;
   readonly config: Config;
   readonly #cleanup: AsyncDisposableStack;
-  readonly #removal: PromiseWithResolvers<number>;
+  readonly #removed: Promise<never>;
 
   private constructor(
     parts: { sandbox: Sandbox; container: Container; config: Config },
     cleanup: AsyncDisposableStack,
-    removal: PromiseWithResolvers<number>,
+    removed: Promise<never>,
   ) {
     this.sandbox = parts.sandbox;
     this.container = parts.container;
     this.config = parts.config;
     this.#cleanup = cleanup;
-    this.#removal = removal;
+    this.#removed = removed;
   }
 
   /** Starts everything up to a container whose process is created but waits. On failure nothing is left behind. */
@@ -49,7 +58,9 @@ export class SandboxHost implements AsyncDisposable {
     await using cleanup = new AsyncDisposableStack();
 
     const gone = Promise.withResolvers<void>();
-    const removal = Promise.withResolvers<number>();
+    const removal = Promise.withResolvers<never>();
+    // The host may be gone before anybody waits.
+    removal.promise.catch(() => {});
     const server = new TtrpcServer();
     // Whoever asked for the removal waits for `gone`, so that answer leaves before the server ends.
     cleanup.defer(() => server.shutdown());
@@ -62,17 +73,17 @@ export class SandboxHost implements AsyncDisposable {
 
     const remove = async () => {
       await sandbox.removeOnStop();
-      removal.resolve(SIGKILL_EXIT_CODE);
+      removal.reject(new ContainerRemoved());
       await gone.promise;
     };
     server.register(ManagerDefinition, new ManagerService(sandbox, remove));
     cleanup.use(serveUnix(server, join(sandbox.dir, MANAGER_SOCKET)));
-    return new SandboxHost({ sandbox, container, config }, cleanup.move(), removal);
+    return new SandboxHost({ sandbox, container, config }, cleanup.move(), removal.promise);
   }
 
-  /** The container's exit code. Throws when the sandbox breaks under it. */
+  /** The container's exit code. Throws ContainerRemoved, and when the sandbox breaks under the container. */
   async wait(): Promise<number> {
-    return Promise.race([this.container.wait(), this.sandbox.broken, this.#removal.promise]);
+    return Promise.race([this.container.wait(), this.sandbox.broken, this.#removed]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

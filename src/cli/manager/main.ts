@@ -8,7 +8,7 @@ import { Timeline } from "#runtime/timeline.ts";
 import { logger, setLogLevel, setLogSink } from "#telemetry/log.ts";
 import type { Answer } from "./answer.ts";
 import { CONTAINER_LOG, ContainerLog } from "./container-log.ts";
-import { SandboxHost } from "./host.ts";
+import { ContainerRemoved, SandboxHost } from "./host.ts";
 import { RotatingFile } from "./rotating-file.ts";
 
 const log = logger("manager");
@@ -39,6 +39,7 @@ export const command: Command = {
       await runContainer(request, launcher, stop.signal);
       return 0;
     } catch (error) {
+      if (error instanceof ContainerRemoved) return 0;
       log.error("the sandbox failed", { error });
       launcher.answer({
         kind: "failed",

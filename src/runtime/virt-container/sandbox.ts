@@ -208,7 +208,7 @@ export class VirtSandbox implements Sandbox {
     }
     using _lock = await store.lock();
     const started = this.state.containers.some(({ startedAt }) => startedAt !== undefined);
-    if (this.state.autoRemove || !started) return store.remove(this.id, this.state.name);
+    if (this.state.autoRemove || !started) return await store.remove(this.id, this.state.name);
     this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
     await store.save(this.state);
   }
