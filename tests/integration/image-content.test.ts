@@ -161,6 +161,27 @@ describe("the guest image", () => {
     );
   }
 
+  mountTest("never has the rest of the executable begin at the block at which the device ends", async () => {
+    using work = new WorkDirectory();
+    writeFileSync(work.join("exe"), pattern(chunk + 100));
+    const starts: number[] = [];
+    // One of these files brings the image to exactly one chunk when the rest is about to be added.
+    for (let blocks = 500; blocks < 512; blocks++) {
+      const fd = openSync(work.join("guest.erofs"), "w+");
+      const files = [{ path: "fill", bytes: pattern(blocks * 4096) }];
+      await buildGuestImage({ files, executable: { path: work.join("exe") }, output: fd });
+      closeSync(fd);
+      const dump = ["dump.erofs", "-e", "--path=/usr/bin/hako", `--device=${work.join("exe")}`];
+      const extents = runTool(...dump, work.join("guest.erofs")).split("\n");
+      starts.push(
+        Number(/^ +1:.* : +(\d+)\.\./.exec(extents.find((line) => line.startsWith("   1:")) ?? "")?.[1]),
+      );
+    }
+    expect(starts).not.toContain(chunk);
+    expect(starts).toContain(chunk - 4096);
+    expect(starts).toContain(chunk + 4096);
+  });
+
   test("refuses paths that lead out of it", async () => {
     using work = new WorkDirectory();
     writeFileSync(work.join("exe"), "x");
