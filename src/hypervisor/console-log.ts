@@ -33,8 +33,8 @@ export function printableText(text: string): string {
     .replace(controlCharacter, "");
 }
 
-// ECMA-48: CSI with its parameters and final byte, or ESC and one byte.
+// ECMA-48: an operating system command up to its end, CSI with its parameters and final byte, or a shorter sequence.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const escapeSequence = /\u001b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])/g;
+const escapeSequence = /\u001b(?:\][^\u0007\u001b\n]*(?:\u0007|\u001b\\)?|\[[0-?]*[ -/]*[@-~]|[ -/]*[0-~])/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: C0 without tab and newline, DEL, C1
 const controlCharacter = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;

@@ -26,7 +26,7 @@ const missing = [E.ENOENT, E.ENODEV, E.ENXIO];
 const refused = [E.EACCES, E.EPERM];
 
 /** Looks at /dev/kvm and the processor; never throws. */
-export function probeKvm(device = "/dev/kvm", cpuinfo = "/proc/cpuinfo"): KvmProbe {
+export function probeKvm(device = "/dev/kvm"): KvmProbe {
   let kvm: Fd;
   try {
     kvm = openFd(device, O.RDWR);
@@ -39,7 +39,7 @@ export function probeKvm(device = "/dev/kvm", cpuinfo = "/proc/cpuinfo"): KvmPro
     const answer = version < 0 ? errnoName(-version) : `version ${version}`;
     return { kind: "broken", detail: `"${device}" is not KVM: it answers ${answer}` };
   }
-  if (hasVirtualisation(cpuinfo)) return { kind: "hardware", detail: `"${device}" can run ordinary guests` };
+  if (hasVirtualisation()) return { kind: "hardware", detail: `"${device}" can run ordinary guests` };
   return {
     kind: "pvm",
     detail: `"${device}" opens, but the processor shows neither svm nor vmx: this KVM cannot run an ordinary guest kernel`,
@@ -57,8 +57,8 @@ function explainOpen(device: string, error: unknown): KvmProbe {
   return { kind: "broken", detail: `"${device}" cannot be opened: ${reason}` };
 }
 
-/** AMD's svm or Intel's vmx in the first processor's flags. */
-function hasVirtualisation(cpuinfo: string): boolean {
+/** Whether the first processor of a /proc/cpuinfo has AMD's svm or Intel's vmx. */
+export function hasVirtualisation(cpuinfo = "/proc/cpuinfo"): boolean {
   const buffer = Buffer.alloc(CPUINFO_BYTES);
   const fd = openSync(cpuinfo, "r");
   const length = readSync(fd, buffer, 0, CPUINFO_BYTES, 0);

@@ -108,14 +108,15 @@ function sharedContract(subject: ContractSubject): void {
 
   contract("the console is kept without the control characters that steer a terminal", async () => {
     await guest.request("print \u001b[31mred\u001b[0m\u0007 mark-1");
-    await until(() => machine.consoleTail().includes("mark-1"));
+    await until(() => machine.consoleTail().endsWith("mark-1\n"));
     expect(machine.consoleTail()).toContain("red mark-1\n");
     expect(machine.consoleTail(8)).toBe("mark-1\n");
   });
 
   contract("a guest that floods its console costs no more than 64 KiB and still answers", async () => {
-    await guest.request("flood 256");
-    const last = String(256 * 16 - 1).padStart(63, "0");
+    const { floodKib = 256 } = subject;
+    await guest.request(`flood ${floodKib}`);
+    const last = String(floodKib * 16 - 1).padStart(63, "0");
     await until(() => machine.consoleTail().includes(last));
     expect(machine.consoleTail().length).toBeLessThanOrEqual(64 * 1024);
     expect(await guest.request("echo alive")).toBe("alive");

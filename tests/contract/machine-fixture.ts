@@ -14,6 +14,8 @@ export interface ContractSubject {
   make(): Hypervisor;
   readonly machineType?: string;
   readonly agent: AgentChannel["kind"];
+  /** KiB that the flood case prints; 256, four times what is kept, where a character does not cost milliseconds. */
+  readonly floodKib?: number;
   /** Cases that this form cannot pass, by name, each with the reason that is printed. */
   readonly skips?: Readonly<Record<string, string>>;
 }

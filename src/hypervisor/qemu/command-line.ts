@@ -81,7 +81,7 @@ class Builder {
 
 function addIdentity(builder: Builder, spec: MachineSpec, settings: LaunchSettings): void {
   builder.add("-name", `guest=hako-${spec.id},debug-threads=on`);
-  builder.add("-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S");
+  builder.add("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-S");
   if (settings.seccomp) {
     builder.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
   }

@@ -23,12 +23,13 @@ export class Hotplug {
     this.#inventory = inventory;
   }
 
-  async attach(spec: DeviceSpec, signal?: AbortSignal): Promise<void> {
+  /** Its few commands take milliseconds and run to the end, so that it is always known what QEMU has. */
+  async attach(spec: DeviceSpec): Promise<void> {
     await using undo = new AsyncDisposableStack();
     const device = this.#inventory.add(spec);
     undo.defer(() => this.#inventory.remove(spec.id));
-    if (spec.kind === "block") await this.#attachBlock(device, spec, undo, signal);
-    else await this.#attachNetwork(device, spec, undo, signal);
+    if (spec.kind === "block") await this.#attachBlock(device, spec, undo);
+    else await this.#attachNetwork(device, spec, undo);
     undo.move();
   }
 
@@ -41,18 +42,13 @@ export class Hotplug {
     this.#inventory.remove(id);
   }
 
-  async #attachBlock(
-    device: PluggedDevice,
-    spec: BlockSpec,
-    undo: AsyncDisposableStack,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async #attachBlock(device: PluggedDevice, spec: BlockSpec, undo: AsyncDisposableStack): Promise<void> {
     const { backend, frontend } = blockDevice(this.#type, spec, device.fdset, device.slot);
-    await this.#qmp.execute("add-fd", { "fdset-id": device.fdset }, { fds: [spec.fd], signal });
+    await this.#qmp.execute("add-fd", { "fdset-id": device.fdset }, { fds: [spec.fd] });
     undo.defer(() => this.#quietly("remove-fd", { "fdset-id": device.fdset }));
-    await this.#qmp.execute("blockdev-add", backend, { signal });
+    await this.#qmp.execute("blockdev-add", backend);
     undo.defer(() => this.#quietly("blockdev-del", { "node-name": blockNode(device.fdset) }));
-    await this.#qmp.execute("device_add", frontend, { signal });
+    await this.#qmp.execute("device_add", frontend);
   }
 
   async #removeBlock(device: PluggedDevice): Promise<void> {
@@ -60,34 +56,24 @@ export class Hotplug {
     await this.#qmp.execute("remove-fd", { "fdset-id": device.fdset });
   }
 
-  async #attachNetwork(
-    device: PluggedDevice,
-    spec: NetworkSpec,
-    undo: AsyncDisposableStack,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async #attachNetwork(device: PluggedDevice, spec: NetworkSpec, undo: AsyncDisposableStack): Promise<void> {
     using vhost = openVhostNet(spec.tapFds.length);
     const handles = {
-      tap: await this.#give(`tap-${spec.id}`, spec.tapFds, undo, signal),
-      vhost: await this.#give(`vhost-${spec.id}`, vhost.fds, undo, signal),
+      tap: await this.#give(`tap-${spec.id}`, spec.tapFds, undo),
+      vhost: await this.#give(`vhost-${spec.id}`, vhost.fds, undo),
     };
     const { backend, frontend } = networkDevice(this.#type, spec, handles, device.slot);
-    await this.#qmp.execute("netdev_add", backend, { signal });
+    await this.#qmp.execute("netdev_add", backend);
     undo.defer(() => this.#quietly("netdev_del", { id: netdevId(spec.id) }));
-    await this.#qmp.execute("device_add", frontend, { signal });
+    await this.#qmp.execute("device_add", frontend);
   }
 
   /** Gives QEMU descriptors under names, which the command that uses them takes away. */
-  async #give(
-    prefix: string,
-    fds: readonly number[],
-    undo: AsyncDisposableStack,
-    signal?: AbortSignal,
-  ): Promise<string[]> {
+  async #give(prefix: string, fds: readonly number[], undo: AsyncDisposableStack): Promise<string[]> {
     const names: string[] = [];
     for (const [index, fd] of fds.entries()) {
       const fdname = `${prefix}-${index}`;
-      await this.#qmp.execute("getfd", { fdname }, { fds: [fd], signal });
+      await this.#qmp.execute("getfd", { fdname }, { fds: [fd] });
       undo.defer(() => this.#quietly("closefd", { fdname }));
       names.push(fdname);
     }

@@ -84,7 +84,7 @@ export class QemuMachine implements Machine {
   async attach(device: DeviceSpec, signal?: AbortSignal): Promise<void> {
     this.#require(device.kind === "block" ? "block-hotplug" : "network-hotplug", "attach devices");
     using _ = await this.#begin("attach a device", signal);
-    await this.#hotplug.attach(device, signal);
+    await this.#hotplug.attach(device);
   }
 
   async detach(id: string, signal?: AbortSignal): Promise<void> {
@@ -154,7 +154,7 @@ export class QemuMachine implements Machine {
     if (this.#runState !== from) {
       throw new HakoError("FAILED_PRECONDITION", `Cannot ${action} the machine: it is "${this.#runState}"`);
     }
-    await this.#parts.qmp.execute(command, {}, { signal });
+    await this.#parts.qmp.execute(command);
     this.#runState = to;
   }
 

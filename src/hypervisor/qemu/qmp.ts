@@ -136,11 +136,11 @@ export class QmpClient {
   }
 
   async #run(): Promise<void> {
-    let failure = new HakoError("UNAVAILABLE", "QEMU has closed its control connection");
+    let failure = new HakoError("UNAVAILABLE", "The control connection to QEMU has ended");
     try {
       await this.#readAll();
     } catch (error) {
-      failure = HakoError.from(error, "UNAVAILABLE");
+      if (!this.#stop.signal.aborted) failure = HakoError.from(error, "UNAVAILABLE");
     }
     this.#failure = failure;
     this.#socket.close();
