@@ -16,6 +16,10 @@
 #include <linux/openat2.h>
 #include <linux/sched.h>
 
+/* <sys/mount.h> has these, but cannot stand beside <linux/mount.h> with every C library. */
+#define MNT_DETACH		2
+#define UMOUNT_NOFOLLOW		8
+
 #define HAKO_ARRAY_LENGTH(a)	(sizeof(a) / sizeof((a)[0]))
 
 static inline void hako_close(int *fd)
@@ -31,6 +35,17 @@ static inline void hako_close(int *fd)
 static inline int hako_result(long ret)
 {
 	return ret < 0 ? -errno : (int)ret;
+}
+
+static inline int hako_mount(const char *source, const char *target, const char *type, unsigned long flags,
+			     const char *options)
+{
+	return hako_result(syscall(SYS_mount, source, target, type, flags, options));
+}
+
+static inline int hako_umount(const char *target, int flags)
+{
+	return hako_result(syscall(SYS_umount2, target, flags));
 }
 
 static inline int hako_openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -55,7 +54,7 @@ static int filesystems_mount(const struct filesystem *list, size_t count)
 		const struct filesystem *f = &list[i];
 
 		mkdir(f->target, 0755);
-		if (mount(f->type, f->target, f->type, f->flags, f->options) < 0)
+		if (hako_mount(f->type, f->target, f->type, f->flags, f->options) < 0)
 			return hako_say(errno, "cannot mount %s on %s", f->type, f->target);
 	}
 	return 0;
@@ -153,7 +152,7 @@ static int image_mount(void)
 		snprintf(options, sizeof(options), "device=%s", program);
 	}
 	mkdir(NEW_ROOT, 0755);
-	if (mount(image, NEW_ROOT, "erofs", MS_RDONLY | MS_NODEV, options) < 0)
+	if (hako_mount(image, NEW_ROOT, "erofs", MS_RDONLY | MS_NODEV, options) < 0)
 		return hako_say(errno, "cannot mount %s (%s)", image, options);
 	return 0;
 }
@@ -168,10 +167,10 @@ int hako_root_switch(void)
 		char target[64];
 
 		snprintf(target, sizeof(target), NEW_ROOT "%s", early[i].target);
-		if (mount(early[i].target, target, NULL, MS_MOVE, NULL) < 0)
+		if (hako_mount(early[i].target, target, NULL, MS_MOVE, NULL) < 0)
 			return hako_say(errno, "cannot move %s to %s", early[i].target, target);
 	}
-	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+	if (chdir(NEW_ROOT) < 0 || hako_mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return hako_say(errno, "cannot make the guest image the root");
 	return 0;
 }
@@ -198,6 +197,6 @@ void hako_unmount_all(void)
 	while (count--) {
 		/* Only below /run are file systems with data of their own. */
 		if (!strncmp(targets[count], "/run/", 5))
-			umount2(targets[count], UMOUNT_NOFOLLOW);
+			hako_umount(targets[count], UMOUNT_NOFOLLOW);
 	}
 }

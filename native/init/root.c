@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "kernel.h"
@@ -103,7 +102,7 @@ int hako_root_enter(struct hako_launch *l)
 	if (fchdir(l->root_tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, -errno, "pivot_root");
 	/* The old root now lies over the new one: "." reaches it. */
-	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+	if (hako_umount(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, -errno, "detach the old root");
 	l->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (l->root < 0)

@@ -285,8 +285,10 @@ describe("the launcher", () => {
     for (let round = 0; round < 20; round++) await lab.run(["true"]);
     for (let round = 0; round < 5; round++) await failure(lab.run(["/missing"]));
     expect(openDescriptors()).toEqual(before);
-    const zombies = Bun.spawnSync(["ps", "-eo", "stat,comm"]).stdout.toString().split("\n");
-    expect(zombies.filter((line) => line.startsWith("Z") && line.includes("hako"))).toEqual([]);
+    await using container = await lab.sleeper();
+    const parent = /^PPid:\s+(\d+)/m.exec(await Bun.file(`/proc/${container.init.pid}/status`).text())?.[1];
+    const children = Bun.spawnSync(["ps", "-o", "stat=", "--ppid", `${parent}`]).stdout.toString();
+    expect(children.trim().split("\n")).toHaveLength(1);
   });
 
   function openDescriptors(): string[] {

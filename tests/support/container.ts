@@ -205,8 +205,8 @@ export class ContainerLab implements AsyncDisposable {
     this.rootfs = makeRootfs(join(this.#directory.path, "rootfs"));
   }
 
-  static async start(): Promise<ContainerLab> {
-    return new ContainerLab(await Launcher.spawn(hakoInit));
+  static async start(program = hakoInit): Promise<ContainerLab> {
+    return new ContainerLab(await Launcher.spawn(program));
   }
 
   /** A new directory beside the root file system. */
