@@ -1,12 +1,67 @@
 /** QEMU's machine types under TCG, which works on any host; the lab runs the same suite with KVM and vsock. */
+import { expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { QemuHypervisor } from "#hypervisor/qemu/hypervisor.ts";
+import { processStartTime } from "#sys/process.ts";
 import { hypervisorContract } from "../contract/hypervisor.ts";
+import { MachineFixture } from "../contract/machine-fixture.ts";
+import { contractInitramfs, GuestChannel, kernelPath } from "../support/contract-guest.ts";
 
-for (const machineType of ["microvm", "q35"]) {
-  hypervisorContract({
-    name: `QEMU ${machineType} (TCG)`,
-    make: () => new QemuHypervisor({ accelerator: "tcg" }),
-    machineType,
-    agent: "serial",
-  });
+const BOOT_TIMEOUT_MS = 120_000;
+
+const subjects = ["microvm", "q35"].map((machineType) => ({
+  name: `QEMU ${machineType} (TCG)`,
+  make: () => new QemuHypervisor({ accelerator: "tcg" }),
+  machineType,
+  agent: "serial" as const,
+}));
+
+for (const subject of subjects) hypervisorContract(subject);
+
+test("QEMU runs with a seccomp filter that it cannot leave, and without an environment to speak of", async () => {
+  const [subject] = subjects;
+  if (!subject) throw new Error("no machine type");
+  await using fixture = await MachineFixture.make(subject);
+  const [process] = (await fixture.machine()).state.processes;
+  const read = (name: string) => readFileSync(`/proc/${process?.pid}/${name}`, "latin1");
+  expect(read("status")).toMatch(/^Seccomp:\t2$/m);
+  expect(read("status")).toMatch(/^NoNewPrivs:\t1$/m);
+  expect(read("environ")).toBe(`HAKO_MACHINE_RUN_DIR=${fixture.runDir}\0`);
+});
+
+test(
+  "a machine goes on without its manager, whatever it prints, until it is cleaned up",
+  async () => {
+    const runDir = mkdtempSync(join(tmpdir(), "hako-orphan-"));
+    try {
+      const state = await orphan(runDir);
+      const [monitor] = state.processes;
+      using guest = await GuestChannel.overSerial(join(runDir, "agent.sock"));
+      // More than the console's pipe holds: nobody reads it any more.
+      await guest.request("flood 256");
+      expect(await guest.request("echo alive")).toBe("alive");
+      expect(processStartTime(monitor?.pid ?? 0)).toBe(monitor?.startTime ?? 0);
+      await new QemuHypervisor().cleanUp(state);
+      expect(processStartTime(monitor?.pid ?? 0)).toBeUndefined();
+    } finally {
+      rmSync(runDir, { recursive: true });
+    }
+  },
+  BOOT_TIMEOUT_MS,
+);
+
+/** The state of a machine whose manager has been killed without warning. */
+async function orphan(runDir: string): Promise<MachineState> {
+  const program = join(import.meta.dir, "../fixtures/manager-that-dies.ts");
+  const manager = Bun.spawn(
+    [process.execPath, program, runDir, kernelPath, await contractInitramfs(), "microvm"],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const { value } = await manager.stdout.getReader().read();
+  manager.kill("SIGKILL");
+  await manager.exited;
+  return JSON.parse(Buffer.from(value ?? []).toString());
 }
