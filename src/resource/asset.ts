@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, type Stats } from "node:fs";
 import { access, mkdir, mkdtemp, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { buildId, lookupEmbedded } from "#base/embedded.ts";
+import { lookupEmbedded } from "#base/embedded.ts";
 import { HakoError } from "#base/error.ts";
 import { buildGuestImage, type GuestFile } from "#image/guest-image.ts";
 

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import { mkdir, mkdtemp, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
@@ -15,18 +16,11 @@ export async function prepareDirectoryVolume(
   place: VolumePlace,
   signal?: AbortSignal,
 ): Promise<Volume> {
-  const file = await openNameless(join(place.stateDir, "volume"));
-  try {
-    await packDirectory(spec.hostPath, file.fd, { signal });
-  } catch (cause) {
-    await file.close();
-    const { code } = HakoError.from(cause);
-    throw new HakoError(code, `Cannot pack directory "${spec.hostPath}"`, { cause });
-  }
+  const fd = await packNameless(spec.hostPath, join(place.stateDir, "volume"), signal);
   const serial = `vol${place.index}-${place.containerId.slice(0, ID_DIGITS)}`;
   const mountPoint = `${containerDir(place.containerId)}/volume-${place.index}`;
   return {
-    disk: { serial, fd: file.fd },
+    disk: { serial, fd },
     storage: erofsStorage(serial, mountPoint),
     mount: {
       destination: spec.guestPath,
@@ -34,8 +28,20 @@ export async function prepareDirectoryVolume(
       source: mountPoint,
       options: ["rbind", "rprivate", "ro"],
     },
-    [Symbol.dispose]: () => void file.close(),
+    [Symbol.dispose]: () => closeSync(fd),
   };
+}
+
+/** A descriptor for reading alone: a monitor refuses to open a file read-only by one that could write. */
+async function packNameless(hostPath: string, parent: string, signal?: AbortSignal): Promise<number> {
+  await using file = await openNameless(parent);
+  try {
+    await packDirectory(hostPath, file.fd, { signal });
+  } catch (cause) {
+    const { code } = HakoError.from(cause);
+    throw new HakoError(code, `Cannot pack directory "${hostPath}"`, { cause });
+  }
+  return openSync(`/proc/self/fd/${file.fd}`, "r");
 }
 
 async function openNameless(parent: string) {

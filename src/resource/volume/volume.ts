@@ -10,8 +10,8 @@ export interface VolumeSpec {
 
 /** A file to be written in the guest before the container is created. */
 export interface GuestFileCopy {
-  /** Of the host. */
-  readonly hostPath: string;
+  /** A file of the host, or the content of one that exists nowhere. */
+  readonly source: { readonly hostPath: string } | { readonly text: string };
   /** Of the guest, below the agent's shared directory. */
   readonly guestPath: string;
 }
