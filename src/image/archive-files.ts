@@ -8,7 +8,7 @@ import type { ImageLimits } from "./limits.ts";
 import { TarReader } from "./tar/reader.ts";
 
 /** Small reads: between headers the index jumps over the data. */
-const INDEX_CHUNK = 4096;
+const INDEX_PIECE = 4096;
 /** Links between names of an archive that are followed. */
 const LINKS_MAX = 8;
 
@@ -42,7 +42,7 @@ export class ArchiveFiles implements ImageFiles {
   open(path: string): ImageFile {
     const { offset, size } = this.#find(path);
     const source = this.#source;
-    return { size, chunks: () => source.chunks(offset, size), [Symbol.dispose]: () => {} };
+    return { size, stream: () => source.stream(offset, size), [Symbol.dispose]: () => {} };
   }
 
   #find(path: string): { offset: number; size: number } {
@@ -77,8 +77,7 @@ async function indexMembers(
   limits: ImageLimits,
 ): Promise<Map<string, Member>> {
   const members = new Map<string, Member>();
-  const chunks = source.chunks(0, source.size, INDEX_CHUNK);
-  const reader = new TarReader(chunks, { what, limits });
+  const reader = new TarReader(source.jumps(0, source.size, INDEX_PIECE), { what, limits });
   for (let entry = await reader.next(); entry; entry = await reader.next()) {
     const name = normalize(entry.name);
     if (entry.type === "file" && !entry.sparse) {

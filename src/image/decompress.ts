@@ -1,11 +1,11 @@
-import { Readable } from "node:stream";
+import type { Transform } from "node:stream";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { HakoError } from "#base/error.ts";
 
 export type Compression = "none" | "gzip" | "zstd";
 
-/** Large pieces: fewer wake-ups between the thread that unpacks and the one that reads. */
-const CHUNK_SIZE = 1024 * 1024;
+/** Bytes of unpacked data at a time. */
+const PIECE_SIZE = 1024 * 1024;
 /** Longest history a zstd frame may ask for (2^27 bytes, what `zstd` itself unpacks without being told to). */
 const ZSTD_WINDOW_LOG_MAX = 27;
 
@@ -33,32 +33,47 @@ export function compressionOf(mediaType: string): Compression | undefined {
   throw new HakoError("UNIMPLEMENTED", `Cannot unpack a layer of type ${JSON.stringify(mediaType)}`);
 }
 
-/** Unpacks on a thread, chunk by chunk. Throws DATA_LOSS for a damaged stream; `what` names it. */
+/**
+ * Unpacks in large pieces. A piece that goes in must be valid until the next is asked for, one that comes out stays
+ * valid, except without compression. Throws DATA_LOSS for a damaged stream; `what` names it.
+ */
 export async function* decompress(
-  chunks: AsyncIterable<Uint8Array>,
+  pieces: AsyncGenerator<Uint8Array>,
   compression: Compression,
   what: string,
 ): AsyncGenerator<Uint8Array> {
   if (compression === "none") {
-    yield* chunks;
+    yield* pieces;
     return;
   }
-  const unpacker = compression === "gzip" ? createGunzip({ chunkSize: CHUNK_SIZE }) : zstdUnpacker();
-  const source = Readable.from(chunks, { highWaterMark: 2 });
-  source.on("error", (error) => unpacker.destroy(error));
-  source.pipe(unpacker);
+  const unpacker = compression === "gzip" ? createGunzip({ chunkSize: PIECE_SIZE }) : zstdUnpacker();
+  const fed = feed(unpacker, pieces);
   try {
-    for await (const chunk of unpacker) yield chunk;
+    for await (const piece of unpacker) yield piece;
   } catch (cause) {
     if (cause instanceof HakoError) throw cause;
     throw new HakoError("DATA_LOSS", `Cannot unpack ${what}: its ${compression} data is damaged`, { cause });
   } finally {
-    source.destroy();
     unpacker.destroy();
+    await fed;
+  }
+}
+
+/** Writes all pieces into a stream, each only when the one before is used up. Failures go into the stream. */
+async function feed(unpacker: Transform, pieces: AsyncGenerator<Uint8Array>): Promise<void> {
+  const closed = new Promise<void>((resolve) => unpacker.once("close", resolve));
+  try {
+    for await (const piece of pieces) {
+      await Promise.race([closed, new Promise<void>((resolve) => unpacker.write(piece, () => resolve()))]);
+      if (unpacker.destroyed) return;
+    }
+    unpacker.end();
+  } catch (error) {
+    unpacker.destroy(HakoError.from(error));
   }
 }
 
 function zstdUnpacker() {
   const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
-  return createZstdDecompress({ chunkSize: CHUNK_SIZE, params });
+  return createZstdDecompress({ chunkSize: PIECE_SIZE, params });
 }

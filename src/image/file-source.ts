@@ -3,6 +3,8 @@ import { HakoError } from "#base/error.ts";
 import { E, isErrno } from "#sys/errno.ts";
 import { diskError } from "./disk-error.ts";
 
+const STREAM_PIECE = 512 * 1024;
+
 /** A regular file opened for reading in pieces. */
 export class FileSource implements Disposable {
   readonly path: string;
@@ -29,9 +31,40 @@ export class FileSource implements Disposable {
     throw new HakoError("INVALID_ARGUMENT", `Cannot read "${path}": it is not a regular file`);
   }
 
-  /** Bytes [offset, offset + length) in new buffers of up to `chunkSize`. Throws DATA_LOSS if the file ends before. */
-  chunks(offset: number, length: number, chunkSize = 512 * 1024): FileChunks {
-    return new FileChunks(this, offset, length, chunkSize);
+  /**
+   * Bytes [offset, offset + length) in pieces; the next one is read while the last is worked on, so a piece is valid
+   * only until the next is asked for. Throws DATA_LOSS if the file ends before.
+   */
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    const buffers = [Buffer.allocUnsafeSlow(STREAM_PIECE), Buffer.allocUnsafeSlow(STREAM_PIECE)] as const;
+    const end = offset + length;
+    let at = offset;
+    const start = (buffer: Buffer) => {
+      const part = buffer.subarray(0, Math.min(STREAM_PIECE, end - at));
+      const reading = part.length > 0 ? this.readInto(part, at) : Promise.resolve(0);
+      // A failure surfaces where the promise is awaited; without this it would count as unhandled until then.
+      reading.catch(() => {});
+      return { part, reading };
+    };
+    let current = start(buffers[0]);
+    try {
+      for (let turn = 1; ; turn++) {
+        const { part, reading } = current;
+        const filled = await reading;
+        if (filled === 0) return;
+        at += filled;
+        current = start(buffers[turn % 2 === 0 ? 0 : 1]);
+        yield part.subarray(0, filled);
+      }
+    } finally {
+      // The file must not be closed under a read.
+      await current.reading.catch(() => {});
+    }
+  }
+
+  /** The same with jumps, without reading ahead: for looking through an archive. */
+  jumps(offset: number, length: number, pieceSize: number): JumpingReads {
+    return new JumpingReads(this, offset, length, pieceSize);
   }
 
   /** Exactly `length` bytes. */
@@ -61,27 +94,26 @@ export class FileSource implements Disposable {
   }
 }
 
-/** A range of a file as a stream; {@link skip} leaves bytes out without reading them. */
-export class FileChunks implements AsyncIterableIterator<Uint8Array> {
+/** A range of a file in pieces; {@link skip} leaves bytes out without reading them. */
+export class JumpingReads implements AsyncIterableIterator<Uint8Array> {
   readonly #source: FileSource;
-  readonly #chunkSize: number;
+  readonly #buffer: Buffer;
   #offset: number;
   readonly #end: number;
 
-  constructor(source: FileSource, offset: number, length: number, chunkSize: number) {
+  constructor(source: FileSource, offset: number, length: number, pieceSize: number) {
     this.#source = source;
     this.#offset = offset;
     this.#end = offset + length;
-    this.#chunkSize = chunkSize;
+    this.#buffer = Buffer.allocUnsafeSlow(pieceSize);
   }
 
   async next(): Promise<IteratorResult<Uint8Array, undefined>> {
-    const length = Math.min(this.#chunkSize, this.#end - this.#offset);
+    const length = Math.min(this.#buffer.length, this.#end - this.#offset);
     if (length <= 0) return { done: true, value: undefined };
-    const buffer = Buffer.allocUnsafeSlow(length);
-    const filled = await this.#source.readInto(buffer, this.#offset);
+    const filled = await this.#source.readInto(this.#buffer.subarray(0, length), this.#offset);
     this.#offset += filled;
-    return { done: false, value: buffer.subarray(0, filled) };
+    return { done: false, value: this.#buffer.subarray(0, filled) };
   }
 
   /** Goes over up to `length` bytes; returns how many. */

@@ -1,14 +1,14 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
-import type { FileChunks } from "./file-source.ts";
 import { FileSource } from "./file-source.ts";
 
 /** A file of an image: all of a host file, or a piece of an archive. */
 export interface ImageFile extends Disposable {
   /** Bytes. */
   readonly size: number;
-  chunks(): FileChunks;
+  /** A piece is valid until the next is asked for. */
+  stream(): AsyncGenerator<Uint8Array>;
 }
 
 /** The files that make up an image, by path, wherever they are. */
@@ -40,7 +40,7 @@ export class DirectoryFiles implements ImageFiles {
     const source = FileSource.open(join(this.#directory, path));
     return {
       size: source.size,
-      chunks: () => source.chunks(0, source.size),
+      stream: () => source.stream(0, source.size),
       [Symbol.dispose]: () => source[Symbol.dispose](),
     };
   }
@@ -53,7 +53,11 @@ export async function readDocument(file: ImageFile, what: string, limit: number)
   if (file.size > limit) {
     throw new HakoError("RESOURCE_EXHAUSTED", `Cannot read ${what}: it has more than ${limit} bytes`);
   }
-  const parts: Uint8Array[] = [];
-  for await (const part of file.chunks()) parts.push(part);
-  return Buffer.concat(parts);
+  const bytes = Buffer.allocUnsafe(file.size);
+  let filled = 0;
+  for await (const part of file.stream()) {
+    bytes.set(part, filled);
+    filled += part.length;
+  }
+  return bytes;
 }

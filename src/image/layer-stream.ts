@@ -24,43 +24,46 @@ export async function* streamLayer(
   options: LayerStreamOptions,
 ): AsyncGenerator<Uint8Array> {
   using file = layer.open();
-  const stored = file.chunks();
+  const stored = file.stream();
   const first = await stored.next();
-  const start = first.done ? new Uint8Array(0) : first.value;
-  const compression = detectCompression(start);
+  const compression = detectCompression(first.done ? new Uint8Array(0) : first.value);
   checkMediaType(layer, compression);
   const sameDigest = compression === "none" && layer.digest === layer.diffId;
-  const blob = verifyStored(layer, start, stored, options, sameDigest);
+  const blob = verifyStored(layer, first, stored, options, sameDigest);
   const check = new DigestCheck(layer.diffId);
-  for await (const chunk of decompress(blob, compression, layer.what)) {
-    countBytes(chunk.length, options);
-    check.update(chunk);
-    yield chunk;
+  for await (const piece of decompress(blob, compression, layer.what)) {
+    countBytes(piece.length, options);
+    check.update(piece);
+    yield piece;
   }
   check.verify(sameDigest ? layer.what : `${layer.what} (uncompressed)`);
 }
 
+/** The stored bytes as they are read, with `first` read already; ends with an error if they were not the layer's. */
 async function* verifyStored(
   layer: LayerBlob,
-  start: Uint8Array,
-  rest: AsyncIterable<Uint8Array>,
+  first: IteratorResult<Uint8Array>,
+  rest: AsyncIterator<Uint8Array>,
   options: LayerStreamOptions,
   checkedElsewhere: boolean,
 ): AsyncGenerator<Uint8Array> {
   const check = layer.digest !== undefined && !checkedElsewhere ? new DigestCheck(layer.digest) : undefined;
-  const pass = (chunk: Uint8Array): Uint8Array => {
-    if (options.signal?.aborted) {
-      throw new HakoError("CANCELLED", `Cannot unpack ${layer.what}: cancelled`, {
-        cause: options.signal.reason,
-      });
+  try {
+    for (let next = first; !next.done; next = await rest.next()) {
+      throwIfCancelled(layer, options.signal);
+      check?.update(next.value);
+      options.onRead?.(next.value.length);
+      yield next.value;
     }
-    check?.update(chunk);
-    options.onRead?.(chunk.length);
-    return chunk;
-  };
-  if (start.length > 0) yield pass(start);
-  for await (const chunk of rest) yield pass(chunk);
-  check?.verify(layer.what);
+    check?.verify(layer.what);
+  } finally {
+    await rest.return?.();
+  }
+}
+
+function throwIfCancelled(layer: LayerBlob, signal: AbortSignal | undefined): void {
+  if (!signal?.aborted) return;
+  throw new HakoError("CANCELLED", `Cannot unpack ${layer.what}: cancelled`, { cause: signal.reason });
 }
 
 function countBytes(length: number, options: LayerStreamOptions): void {
