@@ -35,7 +35,6 @@ struct hako_launch {
 	bool in_userns;		/* the container has a user namespace of its own */
 	bool in_cgroupns;	/* … a cgroup namespace */
 	const char *program;	/* path that execve gets */
-	uint64_t last_capability;
 };
 
 /* launch.c: the helper's whole life; fds[0] is the request, fds[1] the report socket. */

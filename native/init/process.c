@@ -128,11 +128,21 @@ static int bounding_set_drop(struct hako_launch *l)
 		int present = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
 
 		if (present < 0)
-			break;
-		l->last_capability = (uint64_t)cap;
+			return 0;	/* the kernel has no more */
 		if (present && !(keep & 1ull << cap) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			return hako_fail(l, HAKO_STEP_CAPABILITIES, -errno, "bounding set, capability %d", cap);
 	}
+	return 0;
+}
+
+static int capabilities_get(uint64_t *permitted)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	*permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 	return 0;
 }
 
@@ -153,22 +163,24 @@ static bool admin_needed_for_filter(const struct hako_request *q)
 	return q->filter && !(q->flags & HAKO_FLAG_NO_NEW_PRIVS);
 }
 
-static uint64_t known_capabilities(const struct hako_launch *l)
-{
-	return ~0ull >> (63 - l->last_capability);
-}
-
+/* What the request gives, as far as we have it ourselves: outside a VM the launcher may lack some. */
 static int capabilities_drop(struct hako_launch *l)
 {
-	const struct hako_capabilities *c = &l->request->capabilities;
-	uint64_t known = known_capabilities(l);
+	struct hako_capabilities *c = &l->request->capabilities;
 	uint64_t extra = admin_needed_for_filter(l->request) ? 1ull << CAP_SYS_ADMIN : 0;
-	int ret = capabilities_set((c->effective | extra) & known, (c->permitted | extra) & known,
-				   c->inheritable & known);
+	uint64_t ours = 0;
+	int ret = capabilities_get(&ours);
 
 	if (ret < 0)
+		return hako_fail(l, HAKO_STEP_CAPABILITIES, ret, "capget");
+	c->effective &= ours;
+	c->permitted &= ours;
+	c->inheritable &= ours;
+	c->ambient &= ours;
+	ret = capabilities_set(c->effective | extra, c->permitted | extra, c->inheritable);
+	if (ret < 0)
 		return hako_fail(l, HAKO_STEP_CAPABILITIES, ret, "capset");
-	for (int cap = 0; cap <= (int)l->last_capability; cap++) {
+	for (int cap = 0; cap < 64; cap++) {
 		if (!(c->ambient & 1ull << cap))
 			continue;
 		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
@@ -240,7 +252,6 @@ static int filter_load(struct hako_launch *l)
 	const struct hako_request *q = l->request;
 	const struct hako_capabilities *c = &q->capabilities;
 	struct sock_fprog program = { .len = (unsigned short)q->filter_length, .filter = q->filter };
-	uint64_t known = known_capabilities(l);
 	int ret;
 
 	if (!q->filter)
@@ -250,7 +261,7 @@ static int filter_load(struct hako_launch *l)
 		return hako_fail(l, HAKO_STEP_SECCOMP, ret, "%u instructions", q->filter_length);
 	if (!admin_needed_for_filter(q))
 		return 0;
-	ret = capabilities_set(c->effective & known, c->permitted & known, c->inheritable & known);
+	ret = capabilities_set(c->effective, c->permitted, c->inheritable);
 	return ret < 0 ? hako_fail(l, HAKO_STEP_CAPABILITIES, ret, "capset after the seccomp filter") : 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -18,21 +19,22 @@
 #include "launch.h"
 #include "wire.h"
 
-static int master_open(int root)
+/* Only looks first: opening an unknown device or pipe may already do something. */
+static int master_open(struct hako_launch *l)
 {
-	hako_auto_close int fd = hako_root_open(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY, RESOLVE_NO_SYMLINKS);
+	hako_auto_close int found = hako_root_open(l->root, "/dev/pts/ptmx", O_PATH, RESOLVE_NO_SYMLINKS);
 	struct statfs fs;
 	struct stat st;
-	int ret = fd;
+	char self[32];
 
-	if (fd < 0)
-		return fd;
-	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
+	if (found < 0)
+		return found;
+	if (fstatfs(found, &fs) < 0 || fstat(found, &st) < 0)
 		return -errno;
 	if (fs.f_type != DEVPTS_SUPER_MAGIC || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
 		return -ENODEV;
-	fd = -1;
-	return ret;
+	snprintf(self, sizeof(self), "self/fd/%d", found);
+	return hako_result(openat(l->proc, self, O_RDWR | O_NOCTTY | O_CLOEXEC));
 }
 
 int hako_terminal_open(struct hako_launch *l)
@@ -46,7 +48,7 @@ int hako_terminal_open(struct hako_launch *l)
 
 	if (!(q->flags & HAKO_FLAG_TERMINAL))
 		return 0;
-	master = master_open(l->root);
+	master = master_open(l);
 	if (master < 0)
 		return hako_fail(l, HAKO_STEP_TERMINAL, master, "/dev/pts/ptmx");
 	if (ioctl(master, TIOCSPTLCK, &unlock) < 0 || ioctl(master, TIOCSWINSZ, &size) < 0)

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   rmdirSync,
   writeFileSync,
@@ -12,8 +13,18 @@ import {
 import { join } from "node:path";
 import { compileSeccomp } from "#linux/seccomp.ts";
 import { SYSCALLS_X86_64 } from "#linux/syscall-table/x86-64.ts";
+import { CAPABILITIES } from "#oci/capability.ts";
 import { O, openFd } from "#sys/fd.ts";
-import { ContainerLab, launchObstacle, makeRootfs, makeSpec, run } from "../support/container.ts";
+import {
+  ContainerLab,
+  hakoInit,
+  launchObstacle,
+  makeProcess,
+  makeRootfs,
+  makeSpec,
+  Pipes,
+  run,
+} from "../support/container.ts";
 import { testIf } from "../support/skip.ts";
 
 const containerTest = testIf(launchObstacle === undefined, launchObstacle ?? "");
@@ -190,6 +201,14 @@ describe("privileges", () => {
     });
     expect(status(text, "CapEff")).toBe("00000000000004c1");
     expect(status(text, "CapBnd")).toBe("00000000000004c1");
+  });
+
+  containerTest("all capabilities are all that the launcher has", async () => {
+    const text = await lab.shell("cat /proc/self/status", {
+      process: { Capabilities: capabilities(CAPABILITIES) },
+    });
+    const own = readFileSync("/proc/self/status", "utf8");
+    expect(status(text, "CapEff")).toBe(status(own, "CapPrm"));
   });
 
   containerTest("user, groups, umask, session", async () => {
@@ -383,6 +402,47 @@ describe("cgroup", () => {
       await using container = await lab.sleeper();
       const { stdout } = await container.exec(["cat", "/proc/self/cgroup"], {}, { cgroup });
       expect(stdout).toContain(`hako-test-${process.pid}\n`);
+    });
+  });
+
+  cgroupTest("a process that would join a frozen container can be cancelled", async () => {
+    await withCgroup(async (path) => {
+      using cgroup = openFd(path, O.RDONLY | O.DIRECTORY);
+      await using container = await lab.sleeper();
+      using pipes = new Pipes();
+      writeFileSync(join(path, "cgroup.freeze"), "1");
+      const launch = lab.launcher.exec({
+        process: makeProcess(["true"]),
+        container: container.init,
+        cgroup,
+        stdio: pipes.stdio,
+        signal: AbortSignal.timeout(200),
+      });
+      await expect(launch).rejects.toMatchObject({ code: "CANCELLED" });
+      while (readFileSync(join(path, "cgroup.procs"), "utf8") !== "") await Bun.sleep(5);
+    });
+  });
+
+  cgroupTest("without clone3 everything is as with it", async () => {
+    await withCgroup(async (path) => {
+      using cgroup = openFd(path, O.RDONLY | O.DIRECTORY);
+      const program = join(lab.directory("old"), "hako-init");
+      const probe = join(lab.rootfs, "bin/probe");
+      const clone3 = SYSCALLS_X86_64.get("clone3");
+      writeFileSync(program, `#!/bin/sh\nexec ${probe} deny ${clone3} ${hakoInit} "$@"\n`, { mode: 0o755 });
+      await using old = await ContainerLab.start(program);
+      const namespaces = ["mount", "pid", "ipc", "uts", "network", "cgroup", "time"];
+      const spec = makeSpec(["sh", "-c", "grep ^0: /proc/self/cgroup; readlink /proc/self/ns/time"], {
+        namespaces,
+      });
+      const { stdout } = await run((stdio) =>
+        old.launcher.create({ spec, rootfs: old.rootfs, cgroup, stdio }),
+      );
+      expect(stdout.split("\n")[0]).toBe("0::/");
+      expect(stdout.split("\n")[1]).not.toBe(readlinkSync("/proc/self/ns/time"));
+      await using container = await old.sleeper();
+      const joined = await container.exec(["cat", "/proc/self/cgroup"], {}, { cgroup });
+      expect(joined.stdout).toContain(`hako-test-${process.pid}\n`);
     });
   });
 

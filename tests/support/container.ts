@@ -57,7 +57,8 @@ export function makeRootfs(path: string): string {
 
 export function compileStatic(source: string, output: string): void {
   const compiler = Bun.which("musl-gcc") ?? "gcc";
-  const flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-s"];
+  const headers = ["/usr/include", "/usr/include/x86_64-linux-gnu"].flatMap((path) => ["-idirafter", path]);
+  const flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-s", ...headers];
   const { exitCode, stderr } = Bun.spawnSync([compiler, ...flags, "-o", output, join(root, source)]);
   if (exitCode !== 0) throw new Error(`Cannot compile "${source}": ${stderr}`);
 }

@@ -50,8 +50,11 @@ describe("hako-init as PID 1", () => {
           request("true", { process: { Args: ["/missing"] } }),
         ],
       });
-      expect(lines(run.console, "fake-agent: environment").sort()).toEqual([
-        "BUN_JSC_useJIT=0",
+      // Settings of the agent's JavaScript engine are a matter of measurements.
+      const environment = lines(run.console, "fake-agent: environment").filter(
+        (entry) => !entry.startsWith("BUN_"),
+      );
+      expect(environment.sort()).toEqual([
         "HAKO_LAUNCHER_FD=3",
         "HOME=/root",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

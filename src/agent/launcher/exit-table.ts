@@ -7,6 +7,9 @@ export interface ProcessExit {
 /** What is reported for a process whose exit nobody can tell any more, because hako-init is gone. */
 const LOST: ProcessExit = { code: 255 };
 
+/** Orphans of containers end at hako-init, too: many exits may belong to no launch. */
+const EARLY_MAX = 4096;
+
 /** Decodes a status of wait4(2). */
 export function parseWaitStatus(status: number): ProcessExit {
   const signal = status & 0x7f;
@@ -62,6 +65,8 @@ export class ExitTable {
       resolve(exit);
     } else if (this.#launches > 0) {
       this.#early.set(pid, exit);
+      const [oldest] = this.#early.keys();
+      if (this.#early.size > EARLY_MAX && oldest !== undefined) this.#early.delete(oldest);
     }
   }
 
