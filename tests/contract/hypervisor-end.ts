@@ -1,4 +1,5 @@
 import { expect } from "bun:test";
+import { readdirSync } from "node:fs";
 import type { HakoError } from "#base/error.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { memfd } from "#sys/fd.ts";
@@ -34,12 +35,17 @@ export function endContract(subject: ContractSubject): void {
     await machine.stop();
   });
 
-  contract("a machine that was never started stops", async () => {
-    await using fixture = await MachineFixture.make(subject);
-    const machine = await fixture.machine();
-    await machine.stop();
-    expect((await machine.exited).reason).toBe("stopped");
-    expect(fixture.leftovers()).toEqual([]);
+  contract("a machine that was never started stops, and no descriptor stays open", async () => {
+    const open: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      await using fixture = await MachineFixture.make(subject);
+      const machine = await fixture.machine();
+      await machine.stop();
+      expect((await machine.exited).reason).toBe("stopped");
+      expect(fixture.leftovers()).toEqual([]);
+      open.push(readdirSync("/proc/self/fd").length);
+    }
+    expect(open[2]).toBe(open[1]);
   });
 
   contract("a paused machine stops", async () => {

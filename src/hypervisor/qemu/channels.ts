@@ -27,7 +27,7 @@ export async function openChannels(runDir: string, signal?: AbortSignal): Promis
   using stack = new DisposableStack();
   try {
     // Through the directory's descriptor a socket's path is short, whatever the directory is called.
-    const directory = stack.use(openFd(runDir, O.PATH | O.DIRECTORY));
+    using directory = openFd(runDir, O.PATH | O.DIRECTORY);
     const path = `/proc/self/fd/${directory.number}`;
     stack.defer(() => removeChannelFiles(runDir));
     const controlListener = stack.use(unixListen(`${path}/${CONTROL_SOCKET}`));
