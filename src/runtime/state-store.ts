@@ -36,7 +36,7 @@ export class StateStore {
 
   /** Holds the store's lock until disposed; waits at most 10 s. Only whoever makes or removes sandboxes needs it. */
   async lock(signal?: AbortSignal): Promise<Disposable> {
-    await mkdir(join(this.#runDir, "sandbox"), { recursive: true, mode: 0o700 }).catch(explainMkdir);
+    await mkdir(join(this.#runDir, "sandbox"), { recursive: true, mode: 0o700 }).catch(explainDenied);
     await mkdir(join(this.#runDir, "name"), { recursive: true, mode: 0o700 });
     const path = join(this.#runDir, "lock");
     const file = openFd(path, O.RDWR | O.CREAT, 0o600);
@@ -96,7 +96,7 @@ export class StateStore {
       return await readdir(join(this.#runDir, "sandbox"));
     } catch (error) {
       if (isErrno(error, E.ENOENT)) return [];
-      throw error;
+      return explainDenied(error);
     }
   }
 
@@ -161,15 +161,14 @@ export class StateStore {
   }
 }
 
-function explainMkdir(cause: unknown): never {
-  if (isErrno(cause, E.EACCES) || isErrno(cause, E.EPERM)) {
-    throw new HakoError(
-      "PERMISSION_DENIED",
-      "Cannot make the run directory: run hako as root, or point HAKO_RUN_DIR and HAKO_STATE_DIR to directories of your own",
-      { cause },
-    );
-  }
-  throw cause;
+/** Throws the error, in plain words when the run directory belongs to somebody else. */
+function explainDenied(cause: unknown): never {
+  if (!isErrno(cause, E.EACCES) && !isErrno(cause, E.EPERM)) throw cause;
+  throw new HakoError(
+    "PERMISSION_DENIED",
+    "Cannot use the run directory: run hako as root, or point HAKO_RUN_DIR and HAKO_STATE_DIR to directories of your own",
+    { cause },
+  );
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {
