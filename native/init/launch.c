@@ -171,12 +171,15 @@ static int container_build(struct hako_launch *l)
 
 static int container_run(struct hako_launch *l)
 {
-	int ret = l->request->root ? container_build(l) : 0;
+	int ret = 0;
 
 	if (setsid() < 0)
 		return hako_fail(l, HAKO_STEP_TERMINAL, -errno, "setsid");
-	if (!ret && l->request->root)
-		ret = hako_process_confine(l);
+	if (l->request->root) {
+		ret = container_build(l);
+		if (!ret)
+			ret = hako_process_confine(l);
+	}
 	if (!ret)
 		ret = hako_terminal_control(l);
 	return ret ? ret : hako_process_execute(l);

@@ -39,6 +39,7 @@ int hako_fail(const struct hako_launch *l, uint32_t step, int error, const char 
 		char detail[HAKO_DETAIL_MAX];
 	} message = { .op = HAKO_OP_FAILED, .step = step, .error = -error };
 	va_list arguments;
+	ssize_t sent;
 	int length;
 
 	va_start(arguments, format);
@@ -49,8 +50,8 @@ int hako_fail(const struct hako_launch *l, uint32_t step, int error, const char 
 	if (length >= HAKO_DETAIL_MAX)
 		length = HAKO_DETAIL_MAX - 1;
 	/* write(2) rather than sendmsg(2): a seccomp filter may be loaded already, and nearly all allow it. */
-	if (write(l->report, &message, sizeof(message) - HAKO_DETAIL_MAX + (size_t)length) < 0)
-		return error;
+	sent = write(l->report, &message, sizeof(message) - HAKO_DETAIL_MAX + (size_t)length);
+	(void)sent;	/* an agent that is not there any more needs no report */
 	return error;
 }
 

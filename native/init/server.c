@@ -18,6 +18,7 @@
 #include "launch.h"
 #include "wire.h"
 
+#define REAP_ROUND 64
 /* A process that does not die of SIGKILL (it waits for a dead device) must not keep the machine on. */
 #define KILL_WAIT_MS 3000
 #define AGENT_WAIT_MS 1000
@@ -65,13 +66,17 @@ static int exit_report(struct hako_server *s, const siginfo_t *info)
 	return hako_result(send(s->socket, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
-/* Returns true when the agent was among the dead. */
+/*
+ * Reaps some of the exited children, so that launches get their turn however many processes come and go.
+ * Returns true when the agent was among the dead.
+ */
 static bool children_reap(struct hako_server *s)
 {
 	bool agent_gone = false;
 
 	s->backlog = false;
-	for (;;) {
+	s->unreaped = false;
+	for (int reaped = 0; reaped < REAP_ROUND; reaped++) {
 		siginfo_t info = { 0 };
 
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 || !info.si_pid)
@@ -85,6 +90,8 @@ static bool children_reap(struct hako_server *s)
 		}
 		waitpid(info.si_pid, NULL, __WALL);
 	}
+	s->unreaped = true;
+	return agent_gone;
 }
 
 struct message {
@@ -104,7 +111,7 @@ static void message_fds_take(struct message *m, struct msghdr *header)
 	}
 }
 
-/* Returns 0 with a message, -EAGAIN when there is none, -EPIPE at the end. */
+/* Returns 0 with a message, -EAGAIN when there is none now, another error at the end. */
 static int message_receive(int socket, struct message *m)
 {
 	struct iovec iov = { .iov_base = m->words, .iov_len = sizeof(m->words) };
@@ -119,10 +126,10 @@ static int message_receive(int socket, struct message *m)
 
 	memset(m->fds, -1, sizeof(m->fds));
 	m->fd_count = 0;
-	if (length < 0)
-		return errno == EINTR ? -EAGAIN : errno == ECONNRESET ? -EPIPE : -errno;
-	if (length == 0)
-		return -EPIPE;
+	if (length < 0 && (errno == EINTR || errno == ENOMEM || errno == ENOBUFS))
+		return -EAGAIN;
+	if (length <= 0)
+		return length < 0 ? -errno : -EPIPE;
 	m->length = (size_t)length;
 	message_fds_take(m, &header);
 	return 0;
@@ -226,13 +233,15 @@ enum hako_end hako_serve(struct hako_server *s)
 			{ .fd = s->signals, .events = POLLIN },
 			{ .fd = s->socket, .events = POLLIN | (s->backlog ? POLLOUT : 0) },
 		};
+		bool reap = s->unreaped;
 		enum hako_end end;
 
-		if (poll(polled, HAKO_ARRAY_LENGTH(polled), -1) < 0 && errno != EINTR)
+		if (poll(polled, HAKO_ARRAY_LENGTH(polled), reap ? 0 : -1) < 0 && errno != EINTR)
 			return HAKO_END_ERROR;
 		if (polled[0].revents && signals_take(s))
 			return HAKO_END_SIGNAL;
-		if ((polled[0].revents || polled[1].revents & POLLOUT) && children_reap(s))
+		reap |= polled[0].revents || polled[1].revents & POLLOUT;
+		if (reap && children_reap(s))
 			return HAKO_END_AGENT_EXITED;
 		if (polled[1].revents & ~POLLOUT && !socket_handle(s, &end))
 			return end;

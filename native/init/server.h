@@ -12,6 +12,7 @@ struct hako_server {
 	pid_t agent;		/* the agent, when it is our child; else 0 */
 	int agent_status;	/* its wait status, once it is gone */
 	bool backlog;		/* the agent does not read; exited children wait as zombies */
+	bool unreaped;		/* more children may have exited than one round reaps */
 };
 
 /* Why hako_serve returned. */

@@ -262,6 +262,13 @@ describe("the launcher", () => {
     launched.pidfd.close();
   });
 
+  containerTest("a storm of orphans neither hides an exit nor holds up a launch", async () => {
+    const script = "i=0; while [ $i -lt 400 ]; do (true &); i=$((i+1)); done; exit 7";
+    const storms = Array.from({ length: 3 }, () => lab.run(["sh", "-c", script], { namespaces: ["mount"] }));
+    expect(await lab.shell("echo launched")).toBe("launched");
+    expect((await Promise.all(storms)).map(({ code }) => code)).toEqual([7, 7, 7]);
+  });
+
   containerTest("a launch can be cancelled", async () => {
     using pipes = new Pipes();
     const abort = new AbortController();
