@@ -16,6 +16,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { QmpClient } from "#hypervisor/qemu/qmp.ts";
 import { tscFrequencyKhz } from "#sys/tsc.ts";
+import { findDifferences, parseFragment } from "../../config/kernel/kernel.ts";
+import { hasPvhNote } from "../../config/kernel/pack-elf.ts";
 import {
   bootGuest,
   type GuestDisks,
@@ -26,11 +28,9 @@ import {
 } from "../support/kernel-guest.ts";
 import { testIf } from "../support/skip.ts";
 
-const vmlinux = join(kernelDirectory, "vmlinux");
 const tools = ["qemu-system-x86_64", "musl-gcc", "cpio", "mkfs.erofs", "mkfs.ext4"];
 const missing = tools.filter((tool) => Bun.which(tool) === null);
-const canRun = existsSync(vmlinux) && missing.length === 0 && process.getuid?.() === 0;
-const guestTest = testIf(canRun, `needs root, a built kernel in dist/kernel and ${tools.join(", ")}`);
+const canRun = missing.length === 0 && process.getuid?.() === 0;
 
 interface Machine {
   readonly name: string;
@@ -111,20 +111,23 @@ const machines: readonly Machine[] = [
 for (const machine of machines) describe(machine.name, () => machineTests(machine));
 
 function machineTests(machine: Machine): void {
+  const kernel = join(kernelDirectory, machine.image);
+  const runs = canRun && existsSync(kernel);
+  const guestTest = testIf(runs, `needs root, "${kernel}" and ${tools.join(", ")}`);
   let report: GuestReport;
   let disks: GuestDisks;
   let directory: string;
   const started = Date.now() / 1000;
 
   beforeAll(async () => {
-    if (!canRun) return;
+    if (!runs) return;
     directory = mkdtempSync(join(tmpdir(), "hako-kernel-"));
     disks = await guestDisks();
     copyFileSync(disks.ext4, join(directory, "ext4"));
     writeFileSync(join(directory, "hot"), "hot-disk".padEnd(65536, "\0"));
     report = await bootGuest({
       args: machine.args(directory, disks),
-      kernel: join(kernelDirectory, machine.image),
+      kernel,
       initramfs: await kernelGuestInitramfs(),
       params: `quiet console=ttyS0 panic=-1 tsc=reliable tsc_early_khz=${await tscFrequencyKhz()} ${machine.params} end=${machine.end} checks=${machine.groups.join()}`,
       directory,
@@ -277,13 +280,27 @@ async function answer(request: string, qmp: QmpClient, directory: string): Promi
 }
 
 describe("the build's output", () => {
-  const built = testIf(existsSync(vmlinux), "needs a built kernel in dist/kernel");
+  const vmlinux = join(kernelDirectory, "vmlinux");
+  const config = join(kernelDirectory, "config");
+  const kernelTest = testIf(existsSync(vmlinux), `needs "${vmlinux}"`);
+  const buildTest = testIf(existsSync(config), `needs "${config}": the kernel was built elsewhere`);
 
-  built("vmlinux has at most 16 MB", () => {
+  kernelTest("vmlinux has at most 16 MB", () => {
     expect(statSync(vmlinux).size).toBeLessThanOrEqual(16_000_000);
   });
 
-  built("version names the release and the source", () => {
+  kernelTest("vmlinux names its PVH entry point", () => {
+    expect(hasPvhNote(readFileSync(vmlinux))).toBe(true);
+  });
+
+  buildTest("config is what the fragments ask for", () => {
+    for (const name of ["common.config", "x86_64.config"]) {
+      const fragment = readFileSync(join(import.meta.dir, "../../config/kernel", name), "utf8");
+      expect(findDifferences(parseFragment(fragment, name), readFileSync(config, "utf8"))).toEqual([]);
+    }
+  });
+
+  buildTest("version names the release and the source", () => {
     const text = readFileSync(join(kernelDirectory, "version"), "utf8");
     expect(text).toMatch(
       /^release=6\.1\.\d+-hako\nsource=linux-source-6\.1 \S+\nsource-sha256=[0-9a-f]{64}\n$/,
