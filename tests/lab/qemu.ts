@@ -36,7 +36,10 @@ export function qemuCommand(files: MachineFiles): string[] {
     ...["-chardev", `stdio,id=console,signal=${interactive ? "off" : "on"}`, "-serial", "chardev:console"],
     ...["-kernel", kernel],
     // The kernel has drivers for NVMe and ext4 built in: no initramfs is needed.
-    ...["-append", `console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw init=/etc/lab/init${shell}`],
+    ...[
+      "-append",
+      `console=ttyS0 quiet panic=-1 mitigations=off root=/dev/nvme0n1 rw init=/etc/lab/init${shell}`,
+    ],
     ...["-drive", disk("root", root), "-device", "nvme,drive=root,serial=root"],
     ...[
       "-drive",

@@ -42,14 +42,18 @@ async function run({ id, argv, env, cwd, stdin }: Request & { kind: "run" }): Pr
 const DRAIN_MS = 1000;
 
 function handle(request: Request): void {
-  if (request.kind === "kill") {
-    const child = running.get(request.id);
-    if (child) process.kill(-child.pid, "SIGKILL");
-    return;
-  }
-  run(request).catch((error: unknown) => {
-    send({ kind: "failed", id: request.id, message: error instanceof Error ? error.message : String(error) });
-  });
+  if (request.kind === "ping") send({ kind: "pong" });
+  else if (request.kind === "kill") kill(request.id);
+  else run(request).catch((error: unknown) => reportFailure(request.id, error));
+}
+
+function kill(id: number): void {
+  const child = running.get(id);
+  if (child) process.kill(-child.pid, "SIGKILL");
+}
+
+function reportFailure(id: number, error: unknown): void {
+  send({ kind: "failed", id, message: error instanceof Error ? error.message : String(error) });
 }
 
 send({ kind: "ready" });

@@ -11,11 +11,14 @@ export type Request =
       readonly stdin: string;
     }
   /** Ends a command and all of its session with SIGKILL. */
-  | { readonly kind: "kill"; readonly id: number };
+  | { readonly kind: "kill"; readonly id: number }
+  /** Answered at once by a pong: L1 does not hang. */
+  | { readonly kind: "ping" };
 
 export type Reply =
   /** Once, when L1 takes requests. */
   | { readonly kind: "ready" }
+  | { readonly kind: "pong" }
   | {
       readonly kind: "output";
       readonly id: number;

@@ -1,0 +1,178 @@
+/** The host's end of L1's control port: commands go in, what they print and how they end comes out. */
+import type { Reply, Request } from "./l1/protocol.ts";
+
+export interface RunOptions {
+  /** Then the command and its session are killed, and `run` throws. 60 s when absent. */
+  readonly timeoutMs?: number;
+  readonly stdin?: string | Uint8Array;
+  /** On top of HOME, PATH and TERM. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** /hako, the checkout, when absent. */
+  readonly cwd?: string;
+  /** Called with what the command prints as it comes. */
+  readonly onOutput?: (stream: "stdout" | "stderr", chunk: Uint8Array) => void;
+}
+
+export interface RunResult {
+  /** 128 + n after signal n. */
+  readonly code: number;
+  /** At most the first 16 MiB of both streams together. */
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** L1 hangs now and then (a lost interrupt under emulation): boot it again, it says nothing about the tested code. */
+export class LabHung extends Error {}
+
+const PING_INTERVAL_MS = 10_000;
+/** A machine of which nothing was heard for so long, several pings notwithstanding, hangs. */
+const SILENCE_LIMIT_MS = 60_000;
+/** For the end of a command that was killed. */
+const KILL_TIMEOUT_MS = 30_000;
+const MAX_OUTPUT = 16 * 2 ** 20;
+
+interface Running {
+  readonly stdout: Buffer[];
+  readonly stderr: Buffer[];
+  length: number;
+  /** Why the command was killed, once it was. */
+  late?: Error;
+  readonly onOutput: RunOptions["onOutput"];
+  readonly resolve: (result: RunResult) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** bun-types do not know yet that Bun.connect takes a connected descriptor. */
+const adoptSocket = Bun.connect as unknown as (options: {
+  fd: number;
+  socket: Bun.SocketHandler<undefined>;
+}) => Promise<Bun.Socket>;
+
+export class ControlChannel {
+  /** When L1 takes commands; rejects when the channel fails before. */
+  readonly ready: Promise<void>;
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #running = new Map<number, Running>();
+  readonly #pings: Timer;
+  #socket: Bun.Socket | undefined;
+  #unsent = Buffer.alloc(0);
+  #partialLine: Buffer[] = [];
+  #lastHeard = performance.now();
+  #failure: Error | undefined;
+  #nextId = 1;
+
+  private constructor() {
+    this.ready = this.#ready.promise;
+    this.ready.catch(() => {});
+    this.#pings = setInterval(() => this.#ping(), PING_INTERVAL_MS);
+    this.#pings.unref();
+  }
+
+  /** Takes over `fd`, one end of a pair of stream sockets. */
+  static async open(fd: number): Promise<ControlChannel> {
+    const channel = new ControlChannel();
+    channel.#socket = await adoptSocket({
+      fd,
+      socket: { data: (_, chunk) => channel.#receive(chunk), drain: () => channel.#flush() },
+    });
+    return channel;
+  }
+
+  /** Runs a command to its end. Throws LabHung when L1 itself no longer answers. */
+  async run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    if (this.#failure) throw this.#failure;
+    const { timeoutMs = 60_000, stdin = "", env = {}, cwd = "/hako", onOutput } = options;
+    const id = this.#nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<RunResult>();
+    const running: Running = { stdout: [], stderr: [], length: 0, onOutput, resolve, reject };
+    if (this.#running.size === 0) this.#lastHeard = performance.now();
+    this.#running.set(id, running);
+    this.#send({ kind: "run", id, argv, env, cwd, stdin: Buffer.from(stdin).toString("base64") });
+    const what = `"${argv.join(" ")}" did not end within ${timeoutMs / 1000} s`;
+    const limit = setTimeout(() => this.#expire(id, running, what), timeoutMs);
+    const lastLimit = setTimeout(
+      () => reject(new Error(`${what} and cannot be killed`)),
+      timeoutMs + KILL_TIMEOUT_MS + SILENCE_LIMIT_MS,
+    );
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(limit);
+      clearTimeout(lastLimit);
+      this.#running.delete(id);
+    }
+  }
+
+  /** Ends the channel: commands that run, and later ones, throw `error`. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+    clearInterval(this.#pings);
+    this.#ready.reject(this.#failure);
+    for (const running of this.#running.values()) running.reject(this.#failure);
+    this.#socket?.end();
+  }
+
+  /** Kills a command; its end, or L1's silence, decides what its caller hears. */
+  #expire(id: number, running: Running, what: string): void {
+    running.late = new Error(
+      `${what}; it printed:\n${lastLines(joined([...running.stdout, ...running.stderr]))}`,
+    );
+    this.#send({ kind: "kill", id });
+  }
+
+  #ping(): void {
+    if (this.#running.size === 0) return;
+    const silence = performance.now() - this.#lastHeard;
+    if (silence > SILENCE_LIMIT_MS)
+      this.fail(new LabHung(`L1 was silent for ${Math.round(silence / 1000)} s`));
+    else this.#send({ kind: "ping" });
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#lastHeard = performance.now();
+    let rest = chunk;
+    for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n")) {
+      const line = Buffer.concat([...this.#partialLine.splice(0), rest.subarray(0, end)]);
+      rest = rest.subarray(end + 1);
+      this.#handle(JSON.parse(line.toString()) as Reply);
+    }
+    if (rest.length > 0) this.#partialLine.push(Buffer.from(rest));
+  }
+
+  #handle(reply: Reply): void {
+    if (reply.kind === "ready") this.#ready.resolve();
+    if (!("id" in reply)) return;
+    const running = this.#running.get(reply.id);
+    if (!running) return;
+    if (reply.kind === "output") keepOutput(running, reply.stream, Buffer.from(reply.data, "base64"));
+    else if (running.late) running.reject(running.late);
+    else if (reply.kind === "failed") running.reject(new Error(`L1: ${reply.message}`));
+    else
+      running.resolve({ code: reply.code, stdout: joined(running.stdout), stderr: joined(running.stderr) });
+  }
+
+  #send(request: Request): void {
+    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(`${JSON.stringify(request)}\n`)]);
+    this.#flush();
+  }
+
+  #flush(): void {
+    if (!this.#socket || this.#unsent.length === 0) return;
+    this.#unsent = this.#unsent.subarray(Math.max(0, this.#socket.write(this.#unsent)));
+  }
+}
+
+function keepOutput(running: Running, stream: "stdout" | "stderr", chunk: Buffer): void {
+  running.length += chunk.length;
+  if (running.length <= MAX_OUTPUT) running[stream].push(chunk);
+  running.onOutput?.(stream, chunk);
+}
+
+function joined(chunks: readonly Buffer[]): string {
+  return Buffer.concat(chunks).toString();
+}
+
+/** What people are shown of long outputs. */
+export function lastLines(output: string, count = 30): string {
+  return output.trimEnd().split("\n").slice(-count).join("\n");
+}
