@@ -1,6 +1,7 @@
 import type { Transform } from "node:stream";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { HakoError } from "#base/error.ts";
+import { readAhead } from "./read-ahead.ts";
 
 export type Compression = "none" | "gzip" | "zstd";
 
@@ -49,7 +50,7 @@ export async function* decompress(
   const unpacker = compression === "gzip" ? createGunzip({ chunkSize: PIECE_SIZE }) : zstdUnpacker();
   const fed = feed(unpacker, pieces);
   try {
-    for await (const piece of unpacker) yield piece;
+    yield* readAhead(unpacker);
   } catch (cause) {
     if (cause instanceof HakoError) throw cause;
     throw new HakoError("DATA_LOSS", `Cannot unpack ${what}: its ${compression} data is damaged`, { cause });

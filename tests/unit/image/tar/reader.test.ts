@@ -107,6 +107,14 @@ describe("TarReader", () => {
     expect(entry.type).toBe("directory");
   });
 
+  test("accepts sums of signed bytes, as old programs wrote them", async () => {
+    const name = Buffer.from([0xe7, 0xae, 0xb1]);
+    const signed = makeEntry({ name }).subarray(0, 512);
+    const sum = Number.parseInt(signed.toString("latin1", 148, 154), 8) - 3 * 256;
+    expect((await readOne({ name, checksum: sum })).name).toBe("\xe7\xae\xb1");
+    await expect(readOne({ name, checksum: sum - 256 })).rejects.toThrow(/checksum is wrong/);
+  });
+
   test("reads GNU long names and links", async () => {
     const name = `${"long/".repeat(60)}name`;
     const entries = await readAll(
