@@ -161,7 +161,7 @@ export interface HypervisorProbe {
 export interface Hypervisor {
   /** Name in the configuration: `qemu`, `builtin`, … */
   readonly name: string;
-  /** Capabilities of a machine made from `spec` (they depend on the machine type). INVALID_ARGUMENT for an unknown type. */
+  /** What a machine made from `spec` on this host can do at least. Throws INVALID_ARGUMENT for an unknown machine type. */
   capabilities(spec: Pick<MachineSpec, "machineType">): ReadonlySet<Capability>;
   /** Cheap: reads files, starts no process unless the version is asked for. */
   probe(options?: { readonly version: boolean }): Promise<HypervisorProbe>;

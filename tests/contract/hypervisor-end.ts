@@ -45,7 +45,8 @@ export function endContract(subject: ContractSubject): void {
       expect(fixture.leftovers()).toEqual([]);
       open.push(readdirSync("/proc/self/fd").length);
     }
-    expect(open[2]).toBe(open[1]);
+    // Fewer is fine: what an earlier case closed may go a moment later.
+    expect(open[2]).toBeLessThanOrEqual(open[1] ?? 0);
   });
 
   contract("a paused machine stops", async () => {
@@ -167,7 +168,7 @@ export function endContract(subject: ContractSubject): void {
         expect(fixture.leftovers()).toEqual([]);
       }
     }
-    expect(open.at(-1)).toBe(open[1]);
+    expect(open.at(-1)).toBeLessThanOrEqual(open[1] ?? 0);
   });
 
   contract(

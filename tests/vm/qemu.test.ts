@@ -21,6 +21,32 @@ const subjects = ["microvm", "q35"].map((machineType) => ({
 
 for (const subject of subjects) hypervisorContract(subject);
 
+test(
+  "microvm with more devices than fit without ACPI",
+  async () => {
+    const [subject] = subjects;
+    if (!subject) throw new Error("no machine type");
+    await using fixture = await MachineFixture.make(subject);
+    const { readOnlyFd } = fixture.file("many.disk", Buffer.alloc(512));
+    const serials = Array.from({ length: 12 }, (_, index) => `disk-${index}`);
+    Object.assign(fixture.spec, {
+      devices: serials.map((serial) => ({
+        kind: "block",
+        id: serial,
+        serial,
+        fd: readOnlyFd,
+        readOnly: true,
+      })),
+    });
+    const guest = await fixture.boot();
+    const found = (await guest.request("blocks")).split(" ").sort();
+    expect(found).toEqual(serials.map((serial) => `${serial}:1:1`).sort());
+    void guest.send("panic");
+    expect((await (await fixture.machine()).exited).reason).toBe("guest-panic");
+  },
+  BOOT_TIMEOUT_MS,
+);
+
 test("QEMU runs with a seccomp filter that it cannot leave, and without an environment to speak of", async () => {
   const [subject] = subjects;
   if (!subject) throw new Error("no machine type");

@@ -47,6 +47,7 @@ export function buildCommandLine(
   addMachine(builder, spec, type, settings);
   addKernel(builder, spec, type, settings);
   addControl(builder, channels);
+  if (type.capabilities.has("panic-report")) builder.object("-device", { driver: "pvpanic" });
   addMemoryDevice(builder, spec, type);
   builder.object("-object", { "qom-type": "rng-builtin", id: "random" });
   builder.object("-device", virtioDevice(type, "virtio-rng", { rng: "random" }));
@@ -105,15 +106,16 @@ function addKernel(builder: Builder, spec: MachineSpec, type: MachineType, setti
 
 /**
  * What the machine needs from the guest kernel, then the caller's words, which win. Under TCG the guest is told the
- * counter's frequency: measuring it takes time, fails on a busy host, and a machine with hardware-reduced ACPI then
- * hangs for want of a clock. Emulated code does not speculate, so mitigations would only cost time.
+ * counter's frequency: measuring it takes time and fails on a busy host, where it is left with a clock of 4 ms steps,
+ * or with none at all on a machine with hardware-reduced ACPI. Emulated code does not speculate, so mitigations would only cost time.
  */
 function kernelParams(spec: MachineSpec, type: MachineType, settings: LaunchSettings): string[] {
   const params = ["console=ttyS0", "panic=-1"];
   if (settings.accelerator === "tcg") params.push("mitigations=off");
   if (settings.tscKhz !== undefined) params.push(`tsc_early_khz=${settings.tscKhz}`, "tsc=reliable");
-  if (type.virtioSuffix === "device") params.push("pci=off");
-  return [...params, ...spec.kernelParams];
+  // Memory that was plugged in holds only what can be moved, so that it can be unplugged.
+  if (extraMemoryMib(spec) > 0) params.push("memory_hotplug.online_policy=auto-movable");
+  return [...params, ...type.kernelParams(spec.vcpus), ...spec.kernelParams];
 }
 
 function addControl(builder: Builder, channels: MonitorChannels): void {
@@ -123,7 +125,6 @@ function addControl(builder: Builder, channels: MonitorChannels): void {
   builder.add("-add-fd", `fd=${builder.inherit(channels.consoleFd)},set=${CONSOLE_FDSET}`);
   builder.add("-chardev", `file,id=console,path=/dev/fdset/${CONSOLE_FDSET},append=on`);
   builder.add("-serial", "chardev:console");
-  builder.object("-device", { driver: "pvpanic" });
 }
 
 /** Memory that resizeMemory can plug in beyond the start size. */

@@ -20,7 +20,7 @@ import { Inventory } from "./inventory.ts";
 import { cleanUpLeftovers } from "./leftover.ts";
 import { QemuMachine } from "./machine.ts";
 import { describeProcessExit } from "./machine-exit.ts";
-import { type Accelerator, lookupMachineType, type MachineType } from "./machine-type.ts";
+import { type Accelerator, chooseMachineType, type MachineType } from "./machine-type.ts";
 import { QemuProcess } from "./process.ts";
 import { type QemuVersion, QmpClient } from "./qmp.ts";
 import { openVhostNet } from "./vhost-net.ts";
@@ -48,7 +48,7 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   capabilities(spec: Pick<MachineSpec, "machineType">): ReadonlySet<Capability> {
-    return lookupMachineType(spec.machineType).capabilities;
+    return chooseMachineType(spec.machineType, this.#accelerator(), 0).capabilities;
   }
 
   plannedState(spec: Pick<MachineSpec, "id" | "runDir">): MachineState {
@@ -94,11 +94,15 @@ export class QemuHypervisor implements Hypervisor {
   async #create(spec: MachineSpec, signal?: AbortSignal): Promise<Machine> {
     signal?.throwIfAborted();
     validateMachineSpec(spec);
-    const type = lookupMachineType(spec.machineType);
+    const accelerator = this.#accelerator();
+    const type = chooseMachineType(spec.machineType, accelerator, spec.devices.length);
     checkBounds(spec, type);
     const inventory = new Inventory(type);
     for (const device of spec.devices) inventory.add(device);
-    const [binary, settings] = await Promise.all([findBinary(this.#options.binary), this.#launchSettings()]);
+    const [binary, settings] = await Promise.all([
+      findBinary(this.#options.binary),
+      this.#launchSettings(accelerator),
+    ]);
     return this.#launch({ binary, spec, type, inventory, settings }, signal);
   }
 
@@ -141,17 +145,16 @@ export class QemuHypervisor implements Hypervisor {
       const version = await qmp.negotiate(signal);
       checkVersion(version);
       this.#log.debug("started", { pid: process.state.pid, version });
-    } catch (cause) {
-      if (!(cause instanceof HakoError) || cause.code !== "UNAVAILABLE") throw cause;
+    } catch (error) {
+      if (HakoError.from(error).code !== "UNAVAILABLE") throw error;
       process.kill();
       const exit = await process.exited;
       const code = exit.signal === null ? "FAILED_PRECONDITION" : "UNAVAILABLE";
-      throw new HakoError(code, describeProcessExit(exit, await process.messages()), { cause });
+      throw new HakoError(code, describeProcessExit(exit, await process.messages()));
     }
   }
 
-  async #launchSettings(): Promise<LaunchSettings> {
-    const accelerator = this.#accelerator();
+  async #launchSettings(accelerator: Accelerator): Promise<LaunchSettings> {
     const seccomp = this.#options.seccomp ?? true;
     if (accelerator === "kvm") return { accelerator, seccomp };
     return { accelerator, seccomp, tscKhz: await tscFrequencyKhz() };

@@ -17,23 +17,44 @@ export interface MachineType {
   /** Devices of a spec that it takes, beside those that every machine has. */
   readonly maxDevices: number;
   readonly capabilities: ReadonlySet<Capability>;
+  /** What it asks of the guest kernel. */
+  kernelParams(vcpus: number): readonly string[];
 }
 
-const everywhere: readonly Capability[] = ["pause", "balloon", "vsock", "serial-agent", "panic-report"];
+const everywhere: readonly Capability[] = ["pause", "balloon", "vsock", "serial-agent"];
+const microvmOptions = "rtc=on,isa-serial=on,x-option-roms=off,dump-guest-core=off,mem-merge=off";
+const modernVirtioMmio = ["-global", "virtio-mmio.force-legacy=false"];
 
 /**
  * No PCI, no firmware to speak of: virtio-mmio devices described by ACPI (its second IO-APIC gives room for 24, three
- * of them hako's own, and ACPI gives power-off and panic report). Without PIT and PIC, which hardware-reduced ACPI does not use.
- * The RTC stays: without it the guest waits a second for one and has no time of day.
+ * of them hako's own, and ACPI gives power-off and panic report). Without PIT and PIC, which hardware-reduced ACPI does
+ * not use. The RTC stays: without it the guest waits a second for one and has no time of day.
  */
 const microvm: MachineType = {
   name: "microvm",
-  machine:
-    "microvm,acpi=on,ioapic2=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,auto-kernel-cmdline=off,dump-guest-core=off,mem-merge=off",
-  args: ["-global", "virtio-mmio.force-legacy=false"],
+  machine: `microvm,acpi=on,ioapic2=on,pit=off,pic=off,${microvmOptions}`,
+  args: modernVirtioMmio,
   virtioSuffix: "device",
   maxDevices: 21,
+  capabilities: new Set([...everywhere, "panic-report"]),
+  kernelParams: () => ["pci=off"],
+};
+
+/**
+ * The same by MP table and kernel command line, for TCG and few devices. Under TCG the guest has to measure its local
+ * APIC timer: that takes 0.1 s, and it fails when the host leaves the virtual CPU waiting just then. A machine with
+ * hardware-reduced ACPI has no other timer and hangs; this one has the PIT, and with one vCPU does not even measure.
+ */
+const emulatedMicrovm: MachineType = {
+  ...microvm,
+  machine: `microvm,acpi=off,pit=on,pic=on,${microvmOptions}`,
+  maxDevices: 5,
   capabilities: new Set(everywhere),
+  kernelParams: (vcpus) => [
+    ...["acpi=off", "pci=off", "reboot=t"],
+    // With more vCPUs it would cost the high-resolution timers.
+    ...(vcpus === 1 ? ["nolapic_timer"] : []),
+  ],
 };
 
 /**
@@ -59,23 +80,31 @@ const q35: MachineType = {
   maxDevices: 31,
   capabilities: new Set([
     ...everywhere,
+    "panic-report",
     "block-hotplug",
     "network-hotplug",
     "vcpu-hotplug",
     "memory-hotplug",
   ]),
+  kernelParams: () => [],
 };
-
-const machineTypes: ReadonlyMap<string, MachineType> = new Map(
-  [microvm, q35].map((type) => [type.name, type]),
-);
 
 export const DEFAULT_MACHINE_TYPE = microvm.name;
 
-/** Throws INVALID_ARGUMENT for an unknown name. */
-export function lookupMachineType(name = DEFAULT_MACHINE_TYPE): MachineType {
-  const type = machineTypes.get(name);
-  if (type) return type;
-  const names = [...machineTypes.keys()].join(", ");
-  throw new HakoError("INVALID_ARGUMENT", `Cannot use machine type "${name}" with QEMU: there are ${names}`);
+const names = [microvm.name, q35.name];
+
+/** The machine type of a name as it suits accelerator and number of devices. INVALID_ARGUMENT for an unknown name. */
+export function chooseMachineType(
+  name = DEFAULT_MACHINE_TYPE,
+  accelerator: Accelerator,
+  devices: number,
+): MachineType {
+  if (name === q35.name) return q35;
+  if (name === microvm.name) {
+    return accelerator === "tcg" && devices <= emulatedMicrovm.maxDevices ? emulatedMicrovm : microvm;
+  }
+  throw new HakoError(
+    "INVALID_ARGUMENT",
+    `Cannot use machine type "${name}" with QEMU: there are ${names.join(", ")}`,
+  );
 }

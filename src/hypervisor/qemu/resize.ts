@@ -3,10 +3,10 @@ import { MEMORY_DEVICE_ID } from "./command-line.ts";
 import type { QmpClient } from "./qmp.ts";
 
 const MIB = 1024 * 1024;
-/** How long nothing may change before the guest counts as done. */
-const QUIET_MS = 1000;
+/** How long nothing may change before a guest counts as unwilling; an emulated one on a busy host is slow. */
+const QUIET_MS = 5000;
 /** How long a guest may take in all. */
-const SETTLE_TIMEOUT_MS = 20_000;
+const SETTLE_TIMEOUT_MS = 30_000;
 const POLL_MS = 10;
 
 /** An element of query-hotpluggable-cpus. */

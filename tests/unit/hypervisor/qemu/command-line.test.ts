@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import type { BlockSpec, MachineSpec, NetworkSpec } from "#hypervisor/hypervisor.ts";
 import { buildCommandLine, type LaunchSettings } from "#hypervisor/qemu/command-line.ts";
 import { Inventory } from "#hypervisor/qemu/inventory.ts";
-import { lookupMachineType } from "#hypervisor/qemu/machine-type.ts";
+import { chooseMachineType } from "#hypervisor/qemu/machine-type.ts";
 import { memfd } from "#sys/fd.ts";
 
 const file = memfd("disk", Buffer.alloc(512));
@@ -31,8 +31,8 @@ const tcg: LaunchSettings = { accelerator: "tcg", seccomp: true, tscKhz: 2_300_0
 const kvm: LaunchSettings = { accelerator: "kvm", seccomp: true };
 
 function build(machineType: string, settings: LaunchSettings, changes: Partial<MachineSpec> = {}) {
-  const type = lookupMachineType(machineType);
   const changed = { ...spec, ...changes };
+  const type = chooseMachineType(machineType, settings.accelerator, changed.devices.length);
   const inventory = new Inventory(type);
   for (const device of changed.devices) inventory.add(device);
   return buildCommandLine(changed, type, settings, inventory.devices, {
@@ -151,7 +151,7 @@ test("q35 gets room to grow only when asked for", () => {
 });
 
 test("on q35 every device has a slot of its own, and a freed one is used again", () => {
-  const inventory = new Inventory(lookupMachineType("q35"));
+  const inventory = new Inventory(chooseMachineType("q35", "kvm", 0));
   const slots = ["a", "b", "c"].map((serial) => inventory.add({ ...disk, id: serial, serial }).slot?.slot);
   expect(slots).toEqual([1, 2, 3]);
   inventory.remove("b");
@@ -165,13 +165,29 @@ test("a machine type takes so many devices and no more", () => {
     ["microvm", 21],
     ["q35", 31],
   ] as const) {
-    const inventory = new Inventory(lookupMachineType(name));
+    const inventory = new Inventory(chooseMachineType(name, "kvm", 0));
     for (let index = 0; index < room; index++)
       inventory.add({ ...disk, id: `d${index}`, serial: `d${index}` });
     expect(() => inventory.add({ ...disk, id: "more", serial: "more" })).toThrow(`takes ${room} devices`);
   }
 });
 
+test("under TCG microvm does without ACPI as long as its devices fit", () => {
+  const disks = (count: number) =>
+    Array.from({ length: count }, (_, index) => ({ ...disk, id: `d${index}`, serial: `d${index}` }));
+  const few = build("microvm", tcg, { devices: disks(5) }).args;
+  expect(values(few, "-machine")[0]).toContain("acpi=off,pit=on");
+  expect(values(few, "-append")[0]).toContain(" acpi=off pci=off reboot=t nolapic_timer quiet");
+  expect(device(few, "pvpanic")).toBeUndefined();
+  const two = build("microvm", tcg, { vcpus: 2 }).args;
+  expect(values(two, "-append")[0]).not.toContain("nolapic_timer");
+  for (const { args } of [build("microvm", tcg, { devices: disks(6) }), build("microvm", kvm)]) {
+    expect(values(args, "-machine")[0]).toContain("acpi=on");
+    expect(values(args, "-append")[0]).not.toContain("acpi=off");
+    expect(device(args, "pvpanic")).toBeDefined();
+  }
+});
+
 test("an unknown machine type is refused with the names that there are", () => {
-  expect(() => lookupMachineType("pc")).toThrow('"pc" with QEMU: there are microvm, q35');
+  expect(() => chooseMachineType("pc", "kvm", 0)).toThrow('"pc" with QEMU: there are microvm, q35');
 });
