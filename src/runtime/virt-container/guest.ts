@@ -1,7 +1,7 @@
 import type { AgentAddress } from "#agent-client/address.ts";
 import { type AgentClient, connectAgent } from "#agent-client/client.ts";
 import { HakoError } from "#base/error.ts";
-import type { Hypervisor, Machine, MachineSpec, MachineState } from "#hypervisor/hypervisor.ts";
+import type { Hypervisor, Machine, MachineExit, MachineSpec, MachineState } from "#hypervisor/hypervisor.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { GuestFailed, machineEnded } from "./guest-failed.ts";
 
@@ -53,7 +53,7 @@ export class Guest implements AsyncDisposable {
     const machine = undo.use(await timeline.measure("VMM start", hypervisor.create(spec, signal)));
     await options.saveState(machine.state);
     const bootMs = performance.now();
-    await machine.start(signal);
+    await boot(machine, signal);
     const client = await connect(machine, options, signal);
     undo.move();
     return new Guest(machine, client, bootMs);
@@ -62,7 +62,7 @@ export class Guest implements AsyncDisposable {
   /** Why the agent was lost, when `error` says that it was; any other error comes back as it is. */
   async explain(error: unknown): Promise<unknown> {
     if (error !== undefined && !(error instanceof HakoError && error.code === "UNAVAILABLE")) return error;
-    const exit = await Promise.race([this.machine.exited, Bun.sleep(EXPLAIN_MS)]);
+    const exit = await findExit(this.machine);
     if (exit) return machineEnded(exit);
     return new GuestFailed(
       "UNAVAILABLE",
@@ -76,6 +76,21 @@ export class Guest implements AsyncDisposable {
     this.#ending = true;
     this.#client.close();
     await this.machine.stop();
+  }
+}
+
+/** Why the machine ended, if it does so now. */
+async function findExit(machine: Machine): Promise<MachineExit | undefined> {
+  return (await Promise.race([machine.exited, Bun.sleep(EXPLAIN_MS)])) ?? undefined;
+}
+
+async function boot(machine: Machine, signal?: AbortSignal): Promise<void> {
+  try {
+    await machine.start(signal);
+  } catch (error) {
+    const lost = error instanceof HakoError && error.code === "UNAVAILABLE";
+    const exit = lost ? await findExit(machine) : undefined;
+    throw exit ? machineEnded(exit) : error;
   }
 }
 
