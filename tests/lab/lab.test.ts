@@ -1,6 +1,5 @@
 /** Boots L1 once, runs every file of cases/ in it with `bun test`, and reports each test of theirs as one here. */
 import { describe, test } from "bun:test";
-import { contractInitramfs } from "../support/contract-guest.ts";
 import { Lab, LabHung } from "../support/lab.ts";
 import { testIf } from "../support/skip.ts";
 import { type CaseResult, parseJunit } from "./case-report.ts";
@@ -46,7 +45,6 @@ async function caseResults(lab: Lab, file: string): Promise<CaseResult[]> {
 
 async function runAll(files: readonly string[]): Promise<FileResult[]> {
   const all: FileResult[] = [];
-  await contractInitramfs();
   let lab = await Lab.start();
   try {
     for (const file of files) {
