@@ -88,7 +88,7 @@ export async function buildGuestImage(options: GuestImageOptions): Promise<Guest
     const size = fstatSync(fd).size;
     const wholeChunks = Math.floor(size / CHUNK_SIZE);
     const deviceBlocks = (wholeChunks * CHUNK_SIZE) / BLOCK_SIZE;
-    const builder = new ErofsBuilder(options.output, {
+    await using builder = new ErofsBuilder(options.output, {
       devices: wholeChunks > 0 ? [{ tag: EXECUTABLE_TAG, blocks: deviceBlocks }] : [],
       ...(options.signal && { signal: options.signal }),
     });

@@ -49,7 +49,7 @@ export async function packDirectory(
   using opened = typeof directory === "string" ? openTop(directory) : undefined;
   const top = opened?.number ?? directory;
   if (typeof top !== "number") throw new HakoError("INTERNAL", "Cannot pack a directory that is not open");
-  const builder = new ErofsBuilder(output, {
+  await using builder = new ErofsBuilder(output, {
     limitBytes: limits.unpackedBytes,
     ...(options.signal && { signal: options.signal }),
     ...(options.uuid && { uuid: options.uuid }),

@@ -92,7 +92,7 @@ async function build(
   options: PrepareOptions,
 ): Promise<ImageRecord> {
   const content = contentKey(source);
-  const builder = new ErofsBuilder(fd, {
+  await using builder = new ErofsBuilder(fd, {
     uuid: uuidOf(content),
     limitBytes: limits.unpackedBytes,
     ...(options.signal && { signal: options.signal }),

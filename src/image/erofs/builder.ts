@@ -74,9 +74,10 @@ export interface ErofsSummary {
  *
  * Order: any number of add… and open… calls (one open file at a time), each result put into an
  * {@link ErofsDirectory} tree by the caller, then {@link finish} once. Names for one inode beyond the first are
- * counted with {@link link}, names taken away with {@link unlink}.
+ * counted with {@link link}, names taken away with {@link unlink}. Dispose it before the descriptor is closed,
+ * also after an error: a write may still be under way.
  */
-export class ErofsBuilder {
+export class ErofsBuilder implements AsyncDisposable {
   readonly #fd: number;
   readonly #output: ImageOutput;
   readonly #area: MetadataArea;
@@ -205,6 +206,10 @@ export class ErofsBuilder {
     const sizeBytes = this.#output.position;
     check(syscall(SYS.ftruncate, this.#fd, sizeBytes), "Cannot set the size of the image");
     return { sizeBytes, inodes };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#output.settle();
   }
 
   #ino = 1;

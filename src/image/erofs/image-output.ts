@@ -88,6 +88,11 @@ export class ImageOutput {
     this.#writing = undefined;
   }
 
+  /** Waits until no write is under way, so that the descriptor can be closed and its number used again. */
+  async settle(): Promise<void> {
+    await this.#writing?.catch(() => {});
+  }
+
   /** Starts the write of the buffer, once the one before it is through, and goes on with the other buffer. */
   async #turnOver(): Promise<void> {
     if (this.#used === 0) return;

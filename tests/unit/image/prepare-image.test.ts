@@ -536,10 +536,15 @@ describe("the store", () => {
     using work = new WorkDirectory();
     const reference = writeImage(work.path, "oci", spec);
     const abort = new AbortController();
-    const first = prepare(work, reference, { signal: abort.signal, onProgress: () => abort.abort() });
-    const second = prepare(work, reference);
+    const waiting: Promise<PreparedImage>[] = [];
+    // The first one has the lock when it reports progress, so the second waits for it.
+    const onProgress = () => {
+      waiting.push(prepare(work, reference));
+      abort.abort();
+    };
+    const first = prepare(work, reference, { signal: abort.signal, onProgress });
     await expect(first).rejects.toMatchObject({ code: "CANCELLED" });
-    expect((await second).cached).toBe(false);
+    expect((await waiting[0])?.cached).toBe(false);
   });
 
   test("has nothing left of a call that was cancelled", async () => {

@@ -22,7 +22,7 @@ async function unpack(
   const path = work.join("image.erofs");
   const fd = openSync(path, "wx+");
   try {
-    const builder = new ErofsBuilder(fd);
+    await using builder = new ErofsBuilder(fd);
     const tree = new ImageTree(builder);
     const all = { ...defaultLimits, ...limits };
     const budget = newBudget();

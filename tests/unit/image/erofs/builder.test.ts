@@ -44,7 +44,7 @@ async function buildImage(
   const path = work.join(`${crypto.randomUUID()}.erofs`);
   const fd = openSync(path, "wx+");
   try {
-    const builder = new ErofsBuilder(fd, options);
+    await using builder = new ErofsBuilder(fd, options);
     const root = new ErofsDirectory(plainAttributes(0o755));
     await fill(builder, root);
     const { sizeBytes } = await builder.finish(root);
