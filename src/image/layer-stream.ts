@@ -32,6 +32,7 @@ export async function* streamLayer(
   const blob = verifyStored(layer, first, stored, options, sameDigest);
   const check = new DigestCheck(layer.diffId);
   for await (const piece of decompress(blob, compression, layer.what)) {
+    throwIfCancelled(layer, options.signal);
     countBytes(piece.length, options);
     check.update(piece);
     yield piece;

@@ -26,6 +26,10 @@ function cacheDirectory(): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "hako", "test-images");
 }
 
+export function hasFixture(key: string): boolean {
+  return existsSync(join(cacheDirectory(), key));
+}
+
 /** Makes a fixture once: `make` fills a new directory, which then gets its name in the cache at one stroke. */
 export async function cachedFixture(
   key: string,
