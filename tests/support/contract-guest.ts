@@ -64,7 +64,7 @@ export class GuestChannel implements Disposable {
 
   /** Tries until the guest listens. */
   static async overVsock(cid: number, port = 1024): Promise<GuestChannel> {
-    const end = performance.now() + 60_000;
+    const end = performance.now() + 100_000;
     for (;;) {
       try {
         return new GuestChannel(await socketStream(await vsockConnect(cid, port)));
