@@ -108,9 +108,9 @@ function sharedContract(subject: ContractSubject): void {
 
   contract("the console is kept without the control characters that steer a terminal", async () => {
     await guest.request("print \u001b[31mred\u001b[0m\u0007 mark-1");
-    await until(() => machine.consoleTail().endsWith("mark-1\n"));
+    // "\r\n" on the wire; between the two bytes the text looks complete already.
+    await until(() => machine.consoleTail(8) === "mark-1\n");
     expect(machine.consoleTail()).toContain("red mark-1\n");
-    expect(machine.consoleTail(8)).toBe("mark-1\n");
   });
 
   contract("a guest that floods its console costs no more than 64 KiB and still answers", async () => {
