@@ -42,7 +42,7 @@ export const DEFAULT_CONFIG: Config = {
     defaultVcpus: 1,
     defaultMemoryMib: 256,
   },
-  agent: { reconnectTimeoutMs: 30_000, createContainerTimeoutMs: 30_000, logLevel: "info" },
+  agent: { reconnectTimeoutMs: 30_000, createContainerTimeoutMs: 30_000, logLevel: "warn" },
   network: { pool: "10.251.0.0/16", mtu: 1500 },
   log: { maxBytes: 4 * 1024 * 1024 },
 };

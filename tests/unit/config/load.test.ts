@@ -27,6 +27,10 @@ describe("loadConfig()", () => {
     expect(await load("")).toEqual(DEFAULT_CONFIG);
   });
 
+  test("the template says what the code says", async () => {
+    expect(await loadConfig(join(import.meta.dir, "../../../config/configuration-qemu.toml"))).toEqual(DEFAULT_CONFIG);
+  });
+
   test("reads Kata's names", async () => {
     const config = await load(`
       [runtime]
