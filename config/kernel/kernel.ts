@@ -1,4 +1,4 @@
-import { createWriteStream } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
@@ -137,12 +137,8 @@ async function unpack(build: KernelBuild, source: string): Promise<void> {
   await rm(source, { recursive: true, force: true });
   await mkdir(source, { recursive: true });
   await run(build, "unpack the kernel source", [
-    "tar",
-    "-xJf",
-    build.sourceTar,
-    "-C",
-    source,
-    "--strip-components=1",
+    ...["tar", "--use-compress-program=xz -T0", "-xf", build.sourceTar],
+    ...["-C", source, "--strip-components=1"],
   ]);
   await writeFile(stampFile, stamp);
 }
@@ -214,33 +210,31 @@ async function run(
   command: string[],
   onLine: (line: string) => void = (line) => build.onProgress(line, null),
 ): Promise<void> {
+  if (build.signal?.aborted) throw new HakoError("CANCELLED", `Cannot ${action}: cancelled`);
   const log = join(build.workDir, "build.log");
-  const output = createWriteStream(log, { flags: "a" });
-  const child = Bun.spawn(["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", ...command], {
-    env: { PATH: process.env.PATH ?? "/usr/bin:/bin", HOME: process.env.HOME ?? "/", LC_ALL: "C" },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "inherit",
-    ...(build.signal === undefined ? {} : { signal: build.signal }),
-  });
+  const file = openSync(log, "a");
   const tail: string[] = [];
-  for await (const line of linesOf(child.stdout)) {
-    output.write(`${line}\n`);
-    tail.push(line);
-    if (tail.length > TAIL_LINES) tail.shift();
-    onLine(line);
-  }
-  const status = await child.exited;
-  await new Promise((resolve) => output.end(resolve));
-  if (build.signal?.aborted) throw new HakoError("CANCELLED", `Cancelled while trying to ${action}`);
-  if (status !== 0) {
-    throw new HakoError(
-      "INTERNAL",
-      `Cannot ${action}: "${command[0]}" exited with ${status}, log in "${log}"`,
-      {
-        cause: new Error(tail.join("\n")),
-      },
-    );
+  try {
+    const child = Bun.spawn(["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", ...command], {
+      env: { PATH: process.env.PATH ?? "/usr/bin:/bin", HOME: process.env.HOME ?? "/", LC_ALL: "C" },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "inherit",
+      ...(build.signal === undefined ? {} : { signal: build.signal }),
+    });
+    for await (const line of linesOf(child.stdout)) {
+      writeSync(file, `${line}\n`);
+      tail.push(line);
+      if (tail.length > TAIL_LINES) tail.shift();
+      onLine(line);
+    }
+    const status = await child.exited;
+    if (build.signal?.aborted) throw new HakoError("CANCELLED", `Cannot ${action}: cancelled`);
+    if (status === 0) return;
+    const message = `Cannot ${action}: "${command[0]}" exited with ${status}, log in "${log}"`;
+    throw new HakoError("INTERNAL", message, { cause: new Error(tail.join("\n")) });
+  } finally {
+    closeSync(file);
   }
 }
 

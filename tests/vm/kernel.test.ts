@@ -286,6 +286,9 @@ async function answer(request: string, qmp: QmpClient, directory: string): Promi
     case "no-balloon":
       await qmp.execute("balloon", { value: 896 * 2 ** 20 });
       return;
+    case "power-button":
+      await qmp.execute("system_powerdown");
+      return;
     default:
       throw new Error(`The guest asks for "${request}"`);
   }
