@@ -1,5 +1,13 @@
 /** The built executable, used as a person would, with directories of its own. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { busyboxMissing } from "./images.ts";
@@ -37,6 +45,7 @@ export interface RunOptions {
 
 export class HakoHost implements Disposable {
   readonly dir = mkdtempSync(join(tmpdir(), "hk-"));
+  readonly #temporaryDir = makeDirectory(join(this.dir, "tmp"));
   /** Images and unpacked assets; all tests share one, as sandboxes do on a real host. */
   stateDir = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "hako", "test-state");
 
@@ -48,6 +57,7 @@ export class HakoHost implements Disposable {
     return {
       PATH: process.env.PATH ?? "",
       HOME: process.env.HOME ?? "/",
+      TMPDIR: this.#temporaryDir,
       HAKO_RUN_DIR: this.runDir,
       HAKO_STATE_DIR: this.stateDir,
       HAKO_CONFIG_FILE: join(this.dir, "configuration.toml"),
@@ -90,13 +100,14 @@ export class HakoHost implements Disposable {
     return JSON.parse(stdout) as T;
   }
 
-  /** What should not be there when nothing runs: processes, sandboxes, names. */
+  /** What should not be there when nothing runs: processes, sandboxes, names, temporary files. */
   leftovers(): string[] {
     const files = ["sandbox", "name"].flatMap((folder) => {
       const path = join(this.runDir, folder);
       return existsSync(path) ? readdirSync(path).map((name) => `${folder}/${name}`) : [];
     });
-    return [...files, ...this.processes().map((pid) => `process ${pid}`)];
+    const temporary = readdirSync(this.#temporaryDir).map((name) => `tmp/${name}`);
+    return [...files, ...temporary, ...this.processes().map((pid) => `process ${pid}`)];
   }
 
   /** Pids of all hako and monitor processes of this host: their environment names its directories. */
@@ -123,6 +134,11 @@ export class HakoHost implements Disposable {
     }
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+function makeDirectory(path: string): string {
+  mkdirSync(path);
+  return path;
 }
 
 function environment(pid: number): string {
