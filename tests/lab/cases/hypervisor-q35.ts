@@ -1,8 +1,11 @@
-/** The hypervisor contract under hardware-style KVM, the agent's channel over vhost-vsock. */
+/**
+ * The hypervisor contract under hardware-style KVM, for what only q35 can do. Its starts take long in an emulated L1, and
+ * its ends are those of microvm.
+ */
 import { QemuHypervisor } from "#hypervisor/qemu/hypervisor.ts";
-import { hypervisorContract } from "../../contract/hypervisor.ts";
+import { runningContract } from "../../contract/hypervisor.ts";
 
-hypervisorContract({
+runningContract({
   name: "QEMU q35 (KVM, vsock)",
   make: () => new QemuHypervisor({ accelerator: "kvm" }),
   machineType: "q35",
