@@ -33,6 +33,7 @@ async function makeImage(lab: Lab): Promise<string> {
 }
 
 async function measure(lab: Lab, accelerator: Accelerator, image: string): Promise<Timing> {
+  console.error(`run-lab: a run under ${accelerator}`);
   await must(lab, ["modprobe", ...(accelerator === "kvm" ? [] : ["-r"]), "kvm_amd"]);
   const options = ["--rm", "--hypervisor", "qemu", "--timing=json"];
   const run = await must(lab, ["/hako/dist/hako", "run", ...options, image, "echo", "hello"]);
