@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
 import { validateId } from "#base/id.ts";
 import { Mutex } from "#base/mutex.ts";
 import type { Cgroup } from "#linux/cgroup/v2/cgroup.ts";
 import { readControl } from "#linux/cgroup/v2/control-file.ts";
+import { readText } from "#linux/file.ts";
 import type { StringUser } from "#proto/agent.ts";
 import type { LinuxResources, LinuxSeccomp, Process } from "#proto/oci.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
@@ -195,7 +195,7 @@ export class Container {
   #openExecCgroup(): Fd {
     const { directory } = this.cgroup;
     if (!readControl(directory, "cgroup.subtree_control")) return this.cgroup.open();
-    const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${this.init.pid}/cgroup`, "utf8"))?.[1] ?? "";
+    const path = /^0::(.*)$/m.exec(readText(`/proc/${this.init.pid}/cgroup`))?.[1] ?? "";
     const own = directory.slice(directory.lastIndexOf("/") + 1);
     const below = path.split(`/${own}/`)[1];
     if (below === undefined || below.split("/").includes("..")) return this.cgroup.open();

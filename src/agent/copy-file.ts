@@ -1,5 +1,5 @@
-import { fchmodSync, fstatSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { setPermissions, statusOf } from "#linux/file.ts";
 import type { CopyFileRequest } from "#proto/agent.ts";
 import { check, E } from "#sys/errno.ts";
 import { AT_SYMLINK_NOFOLLOW, type Fd, O, openat2, RESOLVE } from "#sys/fd.ts";
@@ -47,7 +47,7 @@ function openPlain(parent: Fd, name: string, flags: number, mode = 0): Fd {
 /** Sets owner and permissions of an open file, in this order: a new owner clears set-id bits. */
 function setAccess(file: Fd, request: CopyFileRequest, mode: number): void {
   check(syscall(SYS.fchown, file.number, ...owner(request)), `Cannot set the owner of "${request.path}"`);
-  fchmodSync(file.number, mode);
+  setPermissions(file, mode);
 }
 
 function copyDirectory({ parent, name, request }: Place): void {
@@ -108,7 +108,7 @@ function copyRegular(place: Place, part: string): void {
   if (end > request.fileSize)
     refuse(request, `the chunk ends at ${end}, the file has ${request.fileSize} bytes`);
   using file = openPart(place, part);
-  const size = BigInt(fstatSync(file.number).size);
+  const { size } = statusOf(file);
   if (request.offset > size)
     refuse(request, `the chunk begins at ${request.offset}, only ${size} bytes are there`);
   writeChunk(file, request);

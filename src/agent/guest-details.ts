@@ -1,8 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { version } from "#base/version.ts";
+import { findStatus, findText } from "#linux/file.ts";
 import type { GuestDetailsRequest, GuestDetailsResponse } from "#proto/agent.ts";
-import { E, isErrno } from "#sys/errno.ts";
 import { deviceDrivers } from "./device/device-handler.ts";
 import { storageDrivers } from "./storage/storage-set.ts";
 
@@ -10,13 +9,8 @@ const MEMORY = "/sys/devices/system/memory";
 
 /** Bytes of a hot-pluggable block of memory; 0 for a kernel without memory hotplug. The file is hexadecimal. */
 function memoryBlockSize(directory: string): bigint {
-  let text: string;
-  try {
-    text = readFileSync(`${directory}/block_size_bytes`, "latin1").trim();
-  } catch (error) {
-    if (isErrno(error, E.ENOENT)) return 0n;
-    throw error;
-  }
+  const text = findText(`${directory}/block_size_bytes`)?.trim();
+  if (text === undefined) return 0n;
   if (/^[0-9a-f]{1,16}$/i.test(text)) return BigInt(`0x${text}`);
   throw new HakoError(
     "INTERNAL",
@@ -28,7 +22,7 @@ function memoryBlockSize(directory: string): bigint {
 export function readGuestDetails(request: GuestDetailsRequest, directory = MEMORY): GuestDetailsResponse {
   return {
     memBlockSizeBytes: request.memBlockSize ? memoryBlockSize(directory) : 0n,
-    supportMemHotplugProbe: request.memHotplugProbe && existsSync(`${directory}/probe`),
+    supportMemHotplugProbe: request.memHotplugProbe && findStatus(`${directory}/probe`) !== undefined,
     agentDetails: {
       version,
       initDaemon: process.pid === 1,

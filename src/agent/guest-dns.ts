@@ -1,7 +1,7 @@
-import { statSync, writeFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { findStatus } from "#linux/file.ts";
 import { bindMount } from "#linux/mount.ts";
-import { O, openFd } from "#sys/fd.ts";
+import { O, openFd, writeAll } from "#sys/fd.ts";
 import { descriptorPath, openBelow, openRoot } from "./safe-directory.ts";
 
 const LINES_MAX = 64;
@@ -9,8 +9,9 @@ const LINE_MAX = 1024;
 const GUEST_FILE = "/etc/resolv.conf";
 
 /**
- * Gives the guest itself name servers: the lines of resolv.conf(5) that the runtime sends. The guest's root is
- * read-only, so the file lies in the run directory and is mounted over the guest's, if that has one.
+ * Gives the guest itself name servers: the lines of resolv.conf(5) that the runtime sends. In hako's guest image the
+ * file is a link to a place that can be written. Elsewhere the file is mounted over, from the run directory, so that
+ * a machine's own is never changed; a guest without one needs none.
  */
 export function setGuestDns(lines: readonly string[], runDirectory: string, target = GUEST_FILE): void {
   if (lines.length === 0) return;
@@ -20,11 +21,23 @@ export function setGuestDns(lines: readonly string[], runDirectory: string, targ
       `Cannot set name servers: send at most ${LINES_MAX} single lines`,
     );
   }
-  if (!statSync(target, { throwIfNoEntry: false })?.isFile()) return;
+  const text = `${lines.map((line) => line.trim()).join("\n")}\n`;
+  const link = findStatus(target, { followLinks: false })?.kind === "symlink";
+  const file = findStatus(target);
+  if (link && !file) createText(target, text);
+  else if (file?.kind === "file") mountOver(target, text, runDirectory);
+}
+
+function createText(path: string, text: string): void {
+  using file = openFd(path, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
+  writeAll(file.number, Buffer.from(text), `"${path}"`);
+}
+
+function mountOver(target: string, text: string, runDirectory: string): void {
   using root = openRoot(runDirectory);
   using directory = openBelow(root, ["sandbox"], { make: 0o755 });
   const path = `${descriptorPath(directory)}/resolv.conf`;
-  writeFileSync(path, `${lines.map((line) => line.trim()).join("\n")}\n`, { mode: 0o644 });
+  createText(path, text);
   using file = openFd(path, O.PATH);
   using place = openFd(target, O.PATH);
   bindMount(file, place, 0);

@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { findText } from "#linux/file.ts";
 import { IFA_F, listAddresses, replaceAddress } from "#linux/netlink/address.ts";
 import {
   AF_INET,
@@ -46,13 +46,9 @@ function findInterface(socket: NetlinkSocket, wanted: Interface, sysfs: string):
 
 /** A kernel without IPv6, or told to do without, takes no such address. */
 function hasIpv6(): boolean {
-  return ["all", "default"].some((scope) => {
-    try {
-      return readFileSync(`/proc/sys/net/ipv6/conf/${scope}/disable_ipv6`, "latin1").trim() === "0";
-    } catch {
-      return false;
-    }
-  });
+  return ["all", "default"].some(
+    (scope) => findText(`/proc/sys/net/ipv6/conf/${scope}/disable_ipv6`)?.trim() === "0",
+  );
 }
 
 /** Makes a name free: the link that has it gets the name that ours gives up. */

@@ -1,20 +1,10 @@
-import { readFileSync, writeFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
-import { listDirectory } from "./device/pci-path.ts";
+import { findText, listDirectory, writeText } from "#linux/file.ts";
 
 const SYSTEM = "/sys/devices/system";
 /** How long the kernel may take to show processors that were plugged in, and how often we look. */
 const WAIT_MS = 5000;
 const PAUSE_MS = 50;
-
-function readState(path: string): string | undefined {
-  try {
-    return readFileSync(path, "latin1").trim();
-  } catch {
-    // The boot processor has no such file: it is always online.
-    return undefined;
-  }
-}
 
 /** Brings up to `limit` devices of a kind ("cpu", "memory") online and returns how many it did. */
 function onlineDevices(kind: "cpu" | "memory", limit: number, system: string): number {
@@ -22,10 +12,10 @@ function onlineDevices(kind: "cpu" | "memory", limit: number, system: string): n
   const names = listDirectory(directory).filter((name) => new RegExp(`^${kind}\\d+$`).test(name));
   const offline = names
     .map((name) => `${directory}/${name}/online`)
-    .filter((path) => readState(path) === "0");
+    .filter((path) => findText(path)?.trim() === "0");
   for (const path of offline.slice(0, limit)) {
     try {
-      writeFileSync(path, "1");
+      writeText(path, "1");
     } catch (cause) {
       throw new HakoError("INTERNAL", `Cannot bring "${path}" online`, { cause });
     }

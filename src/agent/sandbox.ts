@@ -1,6 +1,6 @@
-import { existsSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { validateId } from "#base/id.ts";
+import { findStatus } from "#linux/file.ts";
 import type { CreateContainerRequest, CreateSandboxRequest, KernelModule } from "#proto/agent.ts";
 import { logger } from "#telemetry/log.ts";
 import type { Container } from "./container.ts";
@@ -138,6 +138,6 @@ function onlyProgramsAreMissing(caught: unknown): HakoError {
 /** The guest kernel has no loadable modules; one that is built in is there already. */
 function checkModule({ name }: KernelModule): void {
   const plain = name.replaceAll("-", "_");
-  if (/^\w{1,64}$/.test(plain) && existsSync(`/sys/module/${plain}`)) return;
+  if (/^\w{1,64}$/.test(plain) && findStatus(`/sys/module/${plain}`)) return;
   throw new HakoError("NOT_FOUND", `Cannot load kernel module ${JSON.stringify(name)}: this kernel has none`);
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { findStatus, findText, listDirectory } from "#linux/file.ts";
 import { deviceStream } from "#sys/byte-stream.ts";
 import { O, openFd } from "#sys/fd.ts";
 import { vsockListen } from "#sys/socket.ts";
@@ -7,7 +7,6 @@ import { serveListener, serveUnix } from "#ttrpc/listener.ts";
 import { serveSerialLink } from "#ttrpc/serial-link.ts";
 import type { TtrpcServer } from "#ttrpc/server.ts";
 import { waitForDevice } from "./device/hotplug.ts";
-import { listDirectory } from "./device/pci-path.ts";
 import type { ServerAddress } from "./options.ts";
 
 /** VMADDR_CID_HOST (linux/vm_sockets.h): containers of the guest may reach the port too, and are turned away. */
@@ -18,21 +17,16 @@ const log = logger("server");
 /** The device node of the virtio-serial port that the host gave this name. Undefined while there is none. */
 export function findSerialPort(name: string, sysfs = "/sys"): string | undefined {
   const directory = `${sysfs}/class/virtio-ports`;
-  const port = listDirectory(directory).find((entry) => {
-    try {
-      return readFileSync(`${directory}/${entry}/name`, "latin1").trim() === name;
-    } catch {
-      // A port without a name.
-      return false;
-    }
-  });
+  const port = listDirectory(directory).find(
+    (entry) => findText(`${directory}/${entry}/name`)?.trim() === name,
+  );
   return port && `/dev/${port}`;
 }
 
 async function serveSerialPort(server: TtrpcServer, name: string): Promise<Disposable> {
   const find = () => {
     const path = findSerialPort(name);
-    return path && listDirectory("/dev").includes(path.slice("/dev/".length)) ? path : undefined;
+    return path && findStatus(path) ? path : undefined;
   };
   const path = await waitForDevice(`virtio-serial port "${name}"`, PORT_TIMEOUT_MS, find);
   const link = deviceStream(openFd(path, O.RDWR | O.NOCTTY | O.NONBLOCK), { hangUpIsEnd: false });

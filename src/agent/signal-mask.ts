@@ -1,15 +1,10 @@
-import { readFileSync } from "node:fs";
+import { findText } from "#linux/file.ts";
 
 /** Whether a process blocks, ignores or catches a signal (proc(5), SigBlk, SigIgn and SigCgt of status). */
 export function isSignalHandled(pid: number, signalNumber: number): boolean {
-  let status: string;
-  try {
-    status = readFileSync(`/proc/${pid}/status`, "latin1");
-  } catch {
-    // Ended: a signal more or less makes no difference.
-    return true;
-  }
-  return maskHas(status, signalNumber);
+  const status = findText(`/proc/${pid}/status`);
+  // Ended: a signal more or less makes no difference.
+  return status === undefined || maskHas(status, signalNumber);
 }
 
 export function maskHas(status: string, signalNumber: number): boolean {

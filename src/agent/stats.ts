@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { readControl, readFlatKeyed, readNumber } from "#linux/cgroup/v2/control-file.ts";
+import { findText, listDirectory } from "#linux/file.ts";
 import type {
   BlkioStatsEntry,
   CgroupStats,
@@ -10,7 +10,6 @@ import type {
   NetworkStats,
   PidsStats,
 } from "#proto/agent.ts";
-import { listDirectory } from "./device/pci-path.ts";
 
 /** cgroup v1 reported "no limit" as a huge number, and Kata's clients expect one for memory. */
 const NO_LIMIT = 0xffff_ffff_ffff_ffffn;
@@ -146,5 +145,5 @@ export function parseNetworkDevices(text: string): NetworkStats[] {
 
 /** Counters of the network interfaces that a process sees. */
 export function readNetworkStats(pid: number): NetworkStats[] {
-  return parseNetworkDevices(readFileSync(`/proc/${pid}/net/dev`, "latin1"));
+  return parseNetworkDevices(findText(`/proc/${pid}/net/dev`) ?? "");
 }

@@ -1,5 +1,5 @@
-import { fstatSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { statusOf } from "#linux/file.ts";
 import type { StringUser } from "#proto/agent.ts";
 import type { Process, User } from "#proto/oci.ts";
 import { E, isErrno } from "#sys/errno.ts";
@@ -72,7 +72,7 @@ function readContainerFile(root: Fd, path: string): string {
     throw error;
   }
   using place = found;
-  if (!fstatSync(place.number).isFile()) {
+  if (statusOf(place).kind !== "file") {
     throw new HakoError(
       "FAILED_PRECONDITION",
       `Cannot read "/${path}" of the container: it is no regular file`,

@@ -1,8 +1,8 @@
-import { readFileSync, statfsSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import { check, E } from "#sys/errno.ts";
 import { AT_EMPTY_PATH, Fd, O } from "#sys/fd.ts";
 import { cstr, SYS, syscall, syscallBlocking } from "#sys/syscall.ts";
+import { findFileSystem, readText } from "./file.ts";
 
 /** Flags of mount(2) (linux/mount.h). */
 export const MS = {
@@ -204,7 +204,7 @@ export function bindMount(source: Fd, target: Fd, flags: number): void {
 const BUSY_TRIES = 40;
 const BUSY_PAUSE_MS = 25;
 /** Memory that is given back within some milliseconds. */
-const QUICK_BYTES = 64 * 1024 * 1024;
+const QUICK_BYTES = 64n * 1024n * 1024n;
 
 export interface UnmountOptions {
   /**
@@ -220,7 +220,8 @@ export interface UnmountOptions {
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<boolean> {
   const path = cstr(target);
-  const call = options.writesNothing && usedBytes(target) < QUICK_BYTES ? syscall : syscallBlocking;
+  const call =
+    options.writesNothing && (findFileSystem(target)?.used ?? 0n) < QUICK_BYTES ? syscall : syscallBlocking;
   for (let tries = 0; tries < BUSY_TRIES; tries++) {
     const result = await call(SYS.umount2, path, UMOUNT_NOFOLLOW);
     if (result === -E.EINVAL || result === -E.ENOENT) return true;
@@ -232,16 +233,6 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
   }
   check(syscall(SYS.umount2, path, UMOUNT_NOFOLLOW | MNT_DETACH), `Cannot unmount "${target}"`);
   return false;
-}
-
-function usedBytes(path: string): number {
-  try {
-    const { bsize, blocks, bfree } = statfsSync(path);
-    return (blocks - bfree) * bsize;
-  } catch {
-    // umount2 will say what is wrong.
-    return 0;
-  }
 }
 
 /** One line of /proc/PID/mountinfo (proc(5)). */
@@ -264,14 +255,7 @@ const MOUNTINFO_LIMIT = 16 * 1024 * 1024;
 
 /** The mounts that this process sees. */
 export function readMountTable(path = "/proc/self/mountinfo"): MountEntry[] {
-  const text = readFileSync(path, "utf8");
-  if (text.length > MOUNTINFO_LIMIT) {
-    throw new HakoError(
-      "RESOURCE_EXHAUSTED",
-      `Cannot read "${path}": it has more than ${MOUNTINFO_LIMIT} characters`,
-    );
-  }
-  return parseMountTable(text);
+  return parseMountTable(readText(path, MOUNTINFO_LIMIT));
 }
 
 export function parseMountTable(text: string): MountEntry[] {

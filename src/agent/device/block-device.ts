@@ -1,7 +1,7 @@
-import { readFileSync, statSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { findStatus, findText, listDirectory } from "#linux/file.ts";
 import { type DeviceLookup, waitForDevice } from "./hotplug.ts";
-import { findPciChild, listDirectory, parsePciPath } from "./pci-path.ts";
+import { findPciChild, parsePciPath } from "./pci-path.ts";
 
 const SERIAL_PREFIX = "/dev/disk/by-id/virtio-";
 /** VIRTIO_BLK_ID_BYTES (linux/virtio_blk.h). */
@@ -10,14 +10,8 @@ const namePattern = /^[A-Za-z0-9!_.-]{1,31}$/;
 
 /** The disk whose virtio serial is this one, by /sys/block; the kernel makes no /dev/disk, udev would. */
 export function findDiskBySerial(serial: string, sysfs: string): string | undefined {
-  return listDirectory(`${sysfs}/block`).find((name) => {
-    try {
-      return readFileSync(`${sysfs}/block/${name}/serial`, "latin1").trim() === serial;
-    } catch {
-      // Not a virtio disk, or gone again.
-      return false;
-    }
-  });
+  const disks = `${sysfs}/block`;
+  return listDirectory(disks).find((name) => findText(`${disks}/${name}/serial`)?.trim() === serial);
 }
 
 /** The function that looks once for the device a source names; it answers with the device's name below /dev. */
@@ -39,7 +33,7 @@ function finder(source: string, lookup: DeviceLookup): () => string | undefined 
 }
 
 function isBlockDevice(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+  return findStatus(path)?.kind === "block";
 }
 
 /**

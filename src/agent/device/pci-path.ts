@@ -1,5 +1,5 @@
-import { readdirSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { listDirectory } from "#linux/file.ts";
 
 /** Where a PCI function hangs: its root complex ("00"), then slot and function of each bridge on the way and of itself. */
 export interface PciPath {
@@ -68,15 +68,6 @@ export function findPciChild(path: PciPath, kind: "block" | "net", sysfs = "/sys
     if (name !== undefined) return name;
   }
   return undefined;
-}
-
-/** Names in a directory; none when it is not there. */
-export function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path).sort();
-  } catch {
-    return [];
-  }
 }
 
 /** As {@link parsePciPath}; throws INVALID_ARGUMENT. */

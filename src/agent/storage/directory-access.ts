@@ -1,9 +1,5 @@
-import { chmodSync } from "node:fs";
-import { descriptorPath } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
-import { check } from "#sys/errno.ts";
-import { AT_EMPTY_PATH } from "#sys/fd.ts";
-import { cstr, SYS, syscall } from "#sys/syscall.ts";
+import { setOwner, setPermissions } from "#linux/file.ts";
 import { openDirectoryAt } from "./mount-point.ts";
 
 const KEEP_OWNER = -1;
@@ -23,8 +19,7 @@ export function setDirectoryAccess(runDirectory: string, path: string, access: D
     if (!(gid <= GID_MAX)) {
       throw new HakoError("INVALID_ARGUMENT", `Cannot use ${JSON.stringify(access.group)} as a group id`);
     }
-    const result = syscall(SYS.fchownat, directory.number, cstr(""), KEEP_OWNER, gid, AT_EMPTY_PATH);
-    check(result, `Cannot give "${path}" to group ${gid}`);
+    setOwner(directory, KEEP_OWNER, gid);
   }
-  if (access.mode !== undefined) chmodSync(descriptorPath(directory), access.mode);
+  if (access.mode !== undefined) setPermissions(directory, access.mode);
 }

@@ -1,5 +1,5 @@
-import { readFileSync, writeFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
+import { readText, writeText } from "#linux/file.ts";
 import type { Storage } from "#proto/agent.ts";
 import { setDirectoryAccess } from "./directory-access.ts";
 import { mountStorage } from "./mount-point.ts";
@@ -28,8 +28,8 @@ function reserveHugePages(storage: Storage): void {
   const file = `${HUGEPAGES}/hugepages-${pageSize / 1024n}kB/nr_hugepages`;
   const action = `Cannot reserve ${wanted} huge pages of ${pageSize} bytes`;
   try {
-    writeFileSync(file, String(wanted), { flag: "r+" });
-    const got = BigInt(readFileSync(file, "latin1").trim());
+    writeText(file, String(wanted));
+    const got = BigInt(readText(file).trim());
     if (got >= wanted) return;
     throw new HakoError("RESOURCE_EXHAUSTED", `${action}: the guest had memory for ${got}`);
   } catch (cause) {

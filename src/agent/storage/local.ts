@@ -1,4 +1,3 @@
-import { rm } from "node:fs/promises";
 import { splitBelow } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
 import type { Storage } from "#proto/agent.ts";
@@ -21,6 +20,11 @@ function modeOf(storage: Storage, grouped: boolean): number | undefined {
   return Number.parseInt(text, 8) | (grouped ? SET_GID : 0);
 }
 
+async function removeDirectory(path: string): Promise<void> {
+  const { rm } = await import("node:fs/promises");
+  await rm(path, { recursive: true, force: true });
+}
+
 /** A plain directory of the guest that containers of the pod share: emptyDir. */
 export const localHandler: StorageHandler = {
   drivers: ["local"],
@@ -34,6 +38,6 @@ export const localHandler: StorageHandler = {
       ...(group === undefined ? {} : { group }),
       ...(mode === undefined ? {} : { mode }),
     });
-    return { detach: () => rm(path, { recursive: true, force: true }) };
+    return { detach: () => removeDirectory(path) };
   },
 };

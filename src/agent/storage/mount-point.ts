@@ -1,6 +1,6 @@
-import { fstatSync } from "node:fs";
 import { descriptorPath, openBelow, openRoot, splitBelow } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
+import { statusOf } from "#linux/file.ts";
 import {
   bindMount,
   mountFileSystem,
@@ -148,8 +148,8 @@ function removeMountPoint(parent: Fd, name: string): void {
 
 /** Whether an O_PATH descriptor stands for a directory. FAILED_PRECONDITION when for neither that nor a regular file. */
 function isDirectory(fd: Fd): boolean {
-  const stats = fstatSync(fd.number);
-  if (stats.isDirectory()) return true;
-  if (stats.isFile()) return false;
+  const { kind } = statusOf(fd);
+  if (kind === "directory") return true;
+  if (kind === "file") return false;
   throw new HakoError("FAILED_PRECONDITION", "Only directories and regular files can be bound");
 }

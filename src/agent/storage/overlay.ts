@@ -1,10 +1,7 @@
-import { chmodSync, fstatSync, statfsSync } from "node:fs";
 import { descriptorPath } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
+import { findFileSystem, setOwner, setPermissions, statusOf } from "#linux/file.ts";
 import type { Storage } from "#proto/agent.ts";
-import { check } from "#sys/errno.ts";
-import { AT_EMPTY_PATH } from "#sys/fd.ts";
-import { cstr, SYS, syscall } from "#sys/syscall.ts";
 import { mountStorage, openDirectoryAt, openExistingAt } from "./mount-point.ts";
 import type { StorageContext, StorageHandler } from "./storage-handler.ts";
 
@@ -14,7 +11,7 @@ const WRITABLE_OPTION = "io.katacontainers.fs-opt.overlay-rw";
 const CREATE_DIRECTORY = "io.katacontainers.volume.overlayfs.create_directory=";
 
 /** linux/magic.h */
-const TMPFS_MAGIC = 0x01021994;
+const TMPFS_MAGIC = 0x01021994n;
 
 function optionValue(options: readonly string[], key: string): string | undefined {
   return options.find((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
@@ -46,11 +43,10 @@ function lowerDirectories(options: readonly string[]): string[] {
 function makeUpper(runDirectory: string, upper: string, lower: string): boolean {
   using directory = openDirectoryAt(runDirectory, upper);
   using model = openExistingAt(runDirectory, lower);
-  const { uid, gid, mode } = fstatSync(model.number);
-  const result = syscall(SYS.fchownat, directory.number, cstr(""), uid, gid, AT_EMPTY_PATH);
-  check(result, `Cannot set the owner of "${upper}"`);
-  chmodSync(descriptorPath(directory), mode & 0o7777);
-  return statfsSync(descriptorPath(directory)).type === TMPFS_MAGIC;
+  const { uid, gid, permissions } = statusOf(model);
+  setOwner(directory, uid, gid);
+  setPermissions(directory, permissions);
+  return findFileSystem(descriptorPath(directory))?.magic === TMPFS_MAGIC;
 }
 
 /** Read-only layers under a writable one. Its upper and work directories lie below the run directory and are made. */

@@ -1,11 +1,11 @@
-import { chmodSync, fstatSync, readdirSync, type Stats } from "node:fs";
-import { descriptorPath, openBelow, openRoot, splitBelow } from "#agent/safe-directory.ts";
+import { openBelow, openRoot, splitBelow } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
+import { type FileStatus, listNames, setOwner, setPermissions, statusOf } from "#linux/file.ts";
 import type { FSGroup } from "#proto/agent.ts";
 import { FSGroupChangePolicy } from "#proto/types.ts";
 import { check } from "#sys/errno.ts";
-import { AT_EMPTY_PATH, type Fd, O, openat2, RESOLVE } from "#sys/fd.ts";
-import { cstr, SYS, syscall } from "#sys/syscall.ts";
+import { Fd, O, openat2, RESOLVE } from "#sys/fd.ts";
+import { SYS, syscall } from "#sys/syscall.ts";
 
 const READ_WRITE = 0o660;
 const READ_ONLY = 0o440;
@@ -18,14 +18,13 @@ const BATCH = 256;
 const DEPTH_MAX = 256;
 
 /** Permissions that kubernetes' fsGroup gives to a file or directory on top of its own. */
-function wantedBits(stats: Stats, readOnly: boolean): number {
-  return (readOnly ? READ_ONLY : READ_WRITE) | (stats.isDirectory() ? SEARCH | SET_GID : 0);
+function wantedBits({ kind }: FileStatus, readOnly: boolean): number {
+  return (readOnly ? READ_ONLY : READ_WRITE) | (kind === "directory" ? SEARCH | SET_GID : 0);
 }
 
-function changeOne(fd: Fd, stats: Stats, gid: number, readOnly: boolean): void {
-  const action = `Cannot give a file of the volume to group ${gid}`;
-  check(syscall(SYS.fchownat, fd.number, cstr(""), KEEP_OWNER, gid, AT_EMPTY_PATH), action);
-  chmodSync(descriptorPath(fd), (stats.mode & 0o7777) | wantedBits(stats, readOnly));
+function changeOne(fd: Fd, status: FileStatus, gid: number, readOnly: boolean): void {
+  setOwner(fd, KEEP_OWNER, gid);
+  setPermissions(fd, status.permissions | wantedBits(status, readOnly));
 }
 
 /**
@@ -41,9 +40,9 @@ export async function setVolumeGroup(
 ): Promise<void> {
   using root = openRoot(runDirectory);
   using top = openBelow(root, splitBelow(runDirectory, path));
-  const stats = fstatSync(top.number);
-  const wanted = wantedBits(stats, readOnly);
-  const matches = stats.gid === group.groupId && (stats.mode & wanted) === wanted;
+  const status = statusOf(top);
+  const wanted = wantedBits(status, readOnly);
+  const matches = status.gid === group.groupId && (status.permissions & wanted) === wanted;
   if (group.groupChangePolicy === FSGroupChangePolicy.OnRootMismatch && matches) return;
   await changeTree(top, { gid: group.groupId, readOnly, count: 0 }, 0);
 }
@@ -56,18 +55,25 @@ interface TreeChange {
 }
 
 async function changeTree(fd: Fd, change: TreeChange, depth: number): Promise<void> {
-  const stats = fstatSync(fd.number);
-  if (stats.isSymbolicLink()) return;
+  const status = statusOf(fd);
+  if (status.kind === "symlink") return;
   if (depth > DEPTH_MAX) {
     throw new HakoError("RESOURCE_EXHAUSTED", `Cannot change a volume of more than ${DEPTH_MAX} levels`);
   }
   change.count++;
   if (change.count % BATCH === 0) await Bun.sleep(0);
-  if (stats.isDirectory()) {
-    for (const name of readdirSync(descriptorPath(fd))) {
-      using child = openat2(fd.number, name, { flags: O.PATH | O.NOFOLLOW, resolve: RESOLVE.NO_XDEV });
-      await changeTree(child, change, depth + 1);
-    }
+  if (status.kind === "directory") await changeChildren(fd, change, depth + 1);
+  changeOne(fd, status, change.gid, change.readOnly);
+}
+
+/** Names may be any bytes. What is mounted below the volume is no part of it: an error, like a file that vanishes. */
+async function changeChildren(directory: Fd, change: TreeChange, depth: number): Promise<void> {
+  using readable = openat2(directory.number, ".", { flags: O.RDONLY | O.DIRECTORY });
+  // struct open_how: flags, mode, resolve.
+  const how = BigUint64Array.of(BigInt(O.PATH | O.NOFOLLOW | O.CLOEXEC), 0n, BigInt(RESOLVE.NO_XDEV));
+  for (const name of listNames(readable)) {
+    const opened = syscall(SYS.openat2, directory.number, name, how, how.byteLength);
+    using child = new Fd(check(opened, "Cannot open a file of the volume"));
+    await changeTree(child, change, depth);
   }
-  changeOne(fd, stats, change.gid, change.readOnly);
 }

@@ -27,22 +27,22 @@ describe("parseServerAddress()", () => {
 });
 
 describe("parseOptions()", () => {
-  test("defaults are Kata's", () => {
-    const options = parseOptions([], {}, "console=ttyS0 quiet\n");
+  test("defaults are Kata's", async () => {
+    const options = await parseOptions([], {}, "console=ttyS0 quiet\n");
     expect(options.server).toEqual({ kind: "vsock", port: 1024 });
     expect(options.hotplugTimeoutMs).toBe(3000);
     expect(options.logLevel).toBe("info");
     expect(options.timing).toBe(false);
   });
 
-  test("the kernel command line, the environment and flags follow upon each other", () => {
+  test("the kernel command line, the environment and flags follow upon each other", async () => {
     const line =
       'agent.log=debug agent.server_addr=vsock://-1:1 agent.hotplug_timeout="10" hako.timing agent.unknown=1';
-    const kernel = parseOptions([], {}, line);
+    const kernel = await parseOptions([], {}, line);
     expect(kernel).toMatchObject({ logLevel: "debug", hotplugTimeoutMs: 10_000, timing: true });
     expect(kernel.server).toEqual({ kind: "vsock", port: 1 });
     const environment = { KATA_AGENT_SERVER_ADDR: "unix://@env", KATA_AGENT_LOG_LEVEL: "critical" };
-    expect(parseOptions([], environment, line)).toMatchObject({
+    expect(await parseOptions([], environment, line)).toMatchObject({
       server: { kind: "unix", path: "@env" },
       logLevel: "error",
     });
@@ -55,7 +55,7 @@ describe("parseOptions()", () => {
       "--launcher",
       "init",
     ];
-    expect(parseOptions(flags, environment, line)).toMatchObject({
+    expect(await parseOptions(flags, environment, line)).toMatchObject({
       server: { kind: "unix", path: "@flag" },
       cgroupRoot: "/a/b",
       runDirectory: "/run/x",
@@ -63,12 +63,14 @@ describe("parseOptions()", () => {
     });
   });
 
-  test("wrong values are errors", () => {
-    expect(() => parseOptions([], {}, "agent.log=loud")).toThrow('Cannot use "loud" as log level');
-    expect(() => parseOptions([], {}, "agent.hotplug_timeout=-1")).toThrow("as hotplug timeout");
-    expect(() => parseOptions([], {}, "agent.container_pipe_size=9999999999")).toThrow("as pipe size");
-    expect(() => parseOptions(["--run-dir", "relative"], {}, "")).toThrow("an absolute path");
-    expect(() => parseOptions(["--run-dir", "/a/../b"], {}, "")).toThrow("an absolute path");
-    expect(() => parseOptions(["--nonsense"], {}, "")).toThrow("Cannot read the agent's arguments");
+  test("wrong values are errors", async () => {
+    await expect(parseOptions([], {}, "agent.log=loud")).rejects.toThrow('Cannot use "loud" as log level');
+    await expect(parseOptions([], {}, "agent.hotplug_timeout=-1")).rejects.toThrow("as hotplug timeout");
+    await expect(parseOptions([], {}, "agent.container_pipe_size=9999999999")).rejects.toThrow(
+      "as pipe size",
+    );
+    await expect(parseOptions(["--run-dir", "relative"], {}, "")).rejects.toThrow("an absolute path");
+    await expect(parseOptions(["--run-dir", "/a/../b"], {}, "")).rejects.toThrow("an absolute path");
+    await expect(parseOptions(["--nonsense"], {}, "")).rejects.toThrow("Cannot read the agent's arguments");
   });
 });

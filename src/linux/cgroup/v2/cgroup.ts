@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import type { CgroupResources } from "#linux/cgroup/resources.ts";
-import { check, E, isErrno } from "#sys/errno.ts";
-import { type Fd, O, openFd } from "#sys/fd.ts";
+import { findStatus } from "#linux/file.ts";
+import { check, E } from "#sys/errno.ts";
+import { AT_FDCWD, type Fd, O, openFd } from "#sys/fd.ts";
+import { cstr, SYS, syscall } from "#sys/syscall.ts";
 import {
   type ControlSetting,
   type HasControlFile,
@@ -85,15 +86,9 @@ export class Cgroup {
     components.forEach((component, index) => {
       enableControllers(directory);
       directory = `${directory}/${component}`;
-      try {
-        mkdirSync(directory, 0o755);
-      } catch (cause) {
-        const exists = isErrno(cause, E.EEXIST);
-        if (exists && index < components.length - 1) return;
-        throw new HakoError(exists ? "ALREADY_EXISTS" : "INTERNAL", `Cannot make cgroup "${directory}"`, {
-          cause,
-        });
-      }
+      const result = syscall(SYS.mkdirat, AT_FDCWD, cstr(directory), 0o755);
+      if (result === -E.EEXIST && index < components.length - 1) return;
+      check(result, `Cannot make cgroup "${directory}"`);
     });
     const cgroup = new Cgroup(root, components, watcher);
     cgroup.#write("cgroup.max.depth", String(DEPTH_MAX));
@@ -106,7 +101,7 @@ export class Cgroup {
   }
 
   #settings(resources: CgroupResources): ControlSetting[] {
-    return resourceSettings(resources, (file) => existsSync(`${this.directory}/${file}`));
+    return resourceSettings(resources, (file) => findStatus(`${this.directory}/${file}`) !== undefined);
   }
 
   /** Sets limits on a cgroup without processes. FAILED_PRECONDITION when the kernel lacks a controller asked for. */

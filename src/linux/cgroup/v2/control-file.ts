@@ -1,8 +1,6 @@
-import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { HakoError } from "#base/error.ts";
+import { findText, writeText } from "#linux/file.ts";
 import { E, isErrno } from "#sys/errno.ts";
-import { O, openFd, writeAll } from "#sys/fd.ts";
 
 /** One value for one control file of a cgroup. */
 export interface ControlSetting {
@@ -14,9 +12,6 @@ export interface ControlSetting {
 
 /** Whether a cgroup has a control file of this name. */
 export type HasControlFile = (file: string) => boolean;
-
-/** Larger than any control file; a reader of memory.stat sees some 2 KiB. */
-const READ_LIMIT = 1024 * 1024;
 
 function explain(directory: string, setting: ControlSetting, cause: unknown): HakoError {
   const { controller, file, value } = setting;
@@ -35,8 +30,7 @@ function explain(directory: string, setting: ControlSetting, cause: unknown): Ha
 /** Writes at once, on the calling thread: for cgroups without processes, where no write has to wait. */
 export function writeControl(directory: string, setting: ControlSetting): void {
   try {
-    using file = openFd(`${directory}/${setting.file}`, O.WRONLY | O.TRUNC);
-    writeAll(file.number, Buffer.from(setting.value), `"${setting.file}"`);
+    writeText(`${directory}/${setting.file}`, setting.value);
   } catch (cause) {
     throw explain(directory, setting, cause);
   }
@@ -44,6 +38,7 @@ export function writeControl(directory: string, setting: ControlSetting): void {
 
 /** Writes on another thread: a smaller memory.max returns only after memory was reclaimed. */
 export async function writeControlBlocking(directory: string, setting: ControlSetting): Promise<void> {
+  const { writeFile } = await import("node:fs/promises");
   try {
     await writeFile(`${directory}/${setting.file}`, setting.value, { flag: "r+" });
   } catch (cause) {
@@ -54,11 +49,10 @@ export async function writeControlBlocking(directory: string, setting: ControlSe
 /** The content without the last newline; undefined when there is no such file (or its cgroup is gone). */
 export function readControl(directory: string, file: string): string | undefined {
   try {
-    const text = readFileSync(`${directory}/${file}`, "latin1");
-    return text.length > READ_LIMIT ? undefined : text.trimEnd();
+    return findText(`${directory}/${file}`)?.trimEnd();
   } catch (error) {
-    if (isErrno(error, E.ENOENT) || isErrno(error, E.ENODEV) || isErrno(error, E.EOPNOTSUPP))
-      return undefined;
+    // A file that this cgroup has, but that has nothing to say in it.
+    if (isErrno(error, E.EOPNOTSUPP)) return undefined;
     throw error;
   }
 }

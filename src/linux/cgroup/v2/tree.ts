@@ -1,6 +1,6 @@
-import { readdirSync, rmdirSync } from "node:fs";
-import { E, isErrno } from "#sys/errno.ts";
-import { AT_FDCWD, type Fd, O, openat2, openFd, RESOLVE } from "#sys/fd.ts";
+import { listNames } from "#linux/file.ts";
+import { check, E, isErrno } from "#sys/errno.ts";
+import { AT_FDCWD, Fd, O, openFd } from "#sys/fd.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
 
 const AT_REMOVEDIR = 0x200;
@@ -18,37 +18,35 @@ export function removeCgroupTree(directory: string): number {
     throw error;
   }
   using fd = opened;
-  const result = removeChildren(fd.number);
+  const result = removeChildren(fd);
   return result < 0 ? result : syscall(SYS.unlinkat, AT_FDCWD, cstr(directory), AT_REMOVEDIR);
 }
 
-function removeChildren(fd: number): number {
-  for (const entry of readdirSync(`/proc/self/fd/${fd}`, { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue;
-    const result = removeChild(fd, entry.name);
+function removeChildren(directory: Fd): number {
+  for (const name of listNames(directory)) {
+    const result = removeChild(directory, name);
     if (result < 0) return result;
   }
   return 0;
 }
 
-function removeChild(parent: number, name: string): number {
+/** A control file is no directory and goes with its cgroup. */
+function removeChild(parent: Fd, name: Uint8Array): number {
+  const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW | O.CLOEXEC;
+  const opened = syscall(SYS.openat, parent.number, name, flags);
+  if (opened === -E.ENOTDIR) return 0;
   {
-    using child = openat2(parent, name, { flags: O.RDONLY | O.DIRECTORY, resolve: RESOLVE.NO_SYMLINKS });
-    const result = removeChildren(child.number);
+    using child = new Fd(check(opened, "Cannot open a cgroup"));
+    const result = removeChildren(child);
     if (result < 0) return result;
   }
-  return syscall(SYS.unlinkat, parent, cstr(name), AT_REMOVEDIR);
+  return syscall(SYS.unlinkat, parent.number, name, AT_REMOVEDIR);
 }
 
 /** Removes the parents of a cgroup, up to but without `root`, as far as they are empty. */
 export function removeEmptyParents(directory: string, root: string): void {
   const parent = directory.slice(0, directory.lastIndexOf("/"));
   if (!parent.startsWith(`${root}/`)) return;
-  try {
-    rmdirSync(parent);
-  } catch {
-    // Another container lives there.
-    return;
-  }
-  removeEmptyParents(parent, root);
+  // Otherwise another container lives there.
+  if (syscall(SYS.unlinkat, AT_FDCWD, cstr(parent), AT_REMOVEDIR) === 0) removeEmptyParents(parent, root);
 }
