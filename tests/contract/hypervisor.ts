@@ -156,9 +156,9 @@ function runningCases(subject: ContractSubject): void {
 
   if (can("network-hotplug")) {
     networkTest(
-      "a network device can be plugged in, used and unplugged",
+      "a network device of two queues can be plugged in, used and unplugged",
       async () => {
-        using other = openTestTap();
+        using other = openTestTap(2);
         await machine.attach(networkSpec("net1", other, "02:00:00:00:00:11"));
         await untilAsync(async () =>
           (await guest.request("interfaces")).includes("eth1=02:00:00:00:00:11=1500"),
@@ -280,7 +280,7 @@ function runningCases(subject: ContractSubject): void {
 }
 
 function networkSpec(id: string, tap: TestTap, macAddress: string, mtu?: number): NetworkSpec {
-  return { kind: "network", id, tapFds: [tap.fd], macAddress, ...(mtu === undefined ? {} : { mtu }) };
+  return { kind: "network", id, tapFds: tap.fds, macAddress, ...(mtu === undefined ? {} : { mtu }) };
 }
 
 /** A frame from the guest arrives on the TAP, and one from there in the guest. */

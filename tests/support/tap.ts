@@ -1,20 +1,12 @@
 import { accessSync, constants } from "node:fs";
-import { check } from "#sys/errno.ts";
-import { O, openFd } from "#sys/fd.ts";
-import { SYS, syscall } from "#sys/syscall.ts";
+import { openTap } from "#linux/tap.ts";
 
-/** A TAP device of the host with one queue; it vanishes with its last descriptor. */
+/** A TAP device of the host; it vanishes with its last descriptor. */
 export interface TestTap extends Disposable {
-  readonly fd: number;
+  /** One a queue. */
+  readonly fds: readonly number[];
   readonly interfaceName: string;
 }
-
-// linux/if_tun.h
-const TUNSETIFF = 0x400454ca;
-const IFF_TAP = 0x0002;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
-const IFREQ_SIZE = 40;
 
 /** Why this process cannot make TAP devices; undefined when it can. */
 export function tapMissing(): string | undefined {
@@ -27,12 +19,11 @@ export function tapMissing(): string | undefined {
   }
 }
 
-export function openTestTap(): TestTap {
-  const tun = openFd("/dev/net/tun", O.RDWR | O.NONBLOCK);
-  const interfaceName = `hkt${crypto.randomUUID().slice(0, 8)}`;
-  const request = Buffer.alloc(IFREQ_SIZE);
-  request.write(interfaceName, "latin1");
-  request.writeInt16LE(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, 16);
-  check(syscall(SYS.ioctl, tun.number, TUNSETIFF, request), "Cannot make a TAP device");
-  return { fd: tun.number, interfaceName, [Symbol.dispose]: () => tun.close() };
+export function openTestTap(queues = 1): TestTap {
+  const tap = openTap({ name: "hkt%d", queues });
+  return {
+    fds: tap.queues.map((fd) => fd.number),
+    interfaceName: tap.name,
+    [Symbol.dispose]: () => tap[Symbol.dispose](),
+  };
 }

@@ -179,10 +179,19 @@ export class QemuMachine implements Machine {
     this.#runState = "ended";
     qmp.close();
     closeConsole();
-    removeChannelFiles(spec.runDir);
+    this.#removeFiles();
     const cause = this.#cause.describe(exit, await process.messages());
     this.#log.info("machine ended", { machine: spec.id, ...cause });
     return { ...cause, consoleTail: console.tail(CONSOLE_TAIL_BYTES) };
+  }
+
+  #removeFiles(): void {
+    try {
+      removeChannelFiles(this.state.runDir);
+    } catch (error) {
+      // The machine has ended all the same, and whoever waits for that must hear of it.
+      this.#log.warn("cannot remove a machine's files", { machine: this.state.id, error });
+    }
   }
 }
 
