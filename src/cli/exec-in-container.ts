@@ -62,9 +62,10 @@ async function execute(
     stack.use(followSize(terminal, remote));
     if (request.stdin) stack.use(terminal.makeRaw());
   }
-  return await attachProcess(remote, remote.wait(), {
+  const attachment = {
     ...(request.stdin ? { stdin: stack.use(new StandardInput(0)) } : {}),
     stdout: stack.use(new StandardOutput(1)),
     stderr: stack.use(new StandardOutput(2)),
-  });
+  };
+  return await attachProcess(remote, remote.wait(), attachment);
 }

@@ -45,6 +45,7 @@ const HIDDEN_COMMANDS: ReadonlyMap<string, Entry> = new Map([
 /** Runs one command line (without the program's name) and resolves to the exit code. Never throws. */
 export async function run(words: readonly string[]): Promise<number> {
   try {
+    if (process.env.HAKO_DEBUG) (await import("#telemetry/log.ts")).setLogLevel("debug");
     return await dispatch(words);
   } catch (error) {
     reportError(error);

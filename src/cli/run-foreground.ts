@@ -53,12 +53,13 @@ async function runToEnd(
   using stack = new DisposableStack();
   if (terminal) stack.use(followSize(terminal, container.process));
   if (terminal && request.container.stdin) stack.use(terminal.makeRaw());
-  const exitCode = await attachProcess(container.process, host.wait(), {
+  const attachment = {
     ...(request.container.stdin ? { stdin: stack.use(new StandardInput(0)) } : {}),
     stdout: stack.use(new StandardOutput(1)),
     stderr: stack.use(new StandardOutput(2)),
     onFirstByte: () => timeline.mark("first byte"),
-  });
+  };
+  const exitCode = await attachProcess(container.process, host.wait(), attachment);
   timeline.mark("exit");
   return exitCode;
 }

@@ -1,3 +1,4 @@
+import { HakoError } from "#base/error.ts";
 import type { Command } from "./command.ts";
 import { JSON_OPTION } from "./command.ts";
 
@@ -107,6 +108,9 @@ read-only image.`,
     const { parseRunRequest } = await import("./run-request.ts");
     const request = parseRunRequest(input, process.cwd(), process.env);
     if (input.flag("detach")) {
+      if (input.optional("timing") !== undefined) {
+        throw new HakoError("INVALID_ARGUMENT", "--timing tells about a run in the foreground: leave out -d");
+      }
       const { runDetached } = await import("./run-detached.ts");
       return runDetached(request, { json: input.flag("json") });
     }

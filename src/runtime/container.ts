@@ -64,7 +64,7 @@ export interface Container {
   exec(spec: ExecSpec, signal?: AbortSignal): Promise<Process>;
   pause(signal?: AbortSignal): Promise<void>;
   resume(signal?: AbortSignal): Promise<void>;
-  /** Signals the first process, or all processes with SIGKILL. */
+  /** Signals the first process, or all processes with SIGKILL. While paused, only SIGKILL acts at once. */
   kill(signalNumber: number, signal?: AbortSignal): Promise<void>;
   stats(signal?: AbortSignal): Promise<ContainerStats>;
   /** The exit code of the first process; the state is `stopped` when this resolves. */

@@ -4,6 +4,7 @@ import { HakoError } from "#base/error.ts";
 import type { Command } from "#cli/command.ts";
 import { executing, exitCodeOf } from "#cli/exit-code.ts";
 import type { RunRequest } from "#cli/run-request.ts";
+import { parseSignal } from "#oci/signal.ts";
 import { Timeline } from "#runtime/timeline.ts";
 import { logger, setLogLevel, setLogSink } from "#telemetry/log.ts";
 import type { Answer } from "./answer.ts";
@@ -20,6 +21,8 @@ const MAX_LOG_BYTES = 1024 * 1024;
 /** The file name of the manager's own log in the sandbox's directory. */
 const MANAGER_LOG = "manager.log";
 const STDOUT = 1;
+/** As hako stop gives by default. */
+const STOP_GRACE_MS = 10_000;
 const ENDING_SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 
 /** The role of a detached container's manager; `hako run -d` starts it and reads its answer. */
@@ -75,7 +78,14 @@ async function runContainer(request: RunRequest, launcher: Launcher, stop: Abort
   ]);
   // When the sandbox breaks, its own error is the one that counts.
   outputs.catch(() => {});
-  await Promise.race([host.wait().then(() => outputs), aborted(stop)]);
+  const ended = host.wait().then(() => outputs);
+  if ((await Promise.race([ended, aborted(stop)])) === "aborted") await stopGently(host, ended);
+}
+
+/** The host goes down, or somebody wants us to: the container may end by itself before its machine is taken away. */
+async function stopGently({ container }: SandboxHost, ended: Promise<unknown>): Promise<void> {
+  await container.kill(parseSignal(container.state.stopSignal));
+  await Promise.race([ended, Bun.sleep(STOP_GRACE_MS)]);
 }
 
 /** Reads to the end. Output that cannot be kept is dropped: a full disk must not stop the container. */
@@ -104,10 +114,10 @@ function logTo(path: string): void {
   });
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener("abort", () => resolve(), { once: true });
+function aborted(signal: AbortSignal): Promise<"aborted"> {
+  const { promise, resolve } = Promise.withResolvers<"aborted">();
+  if (signal.aborted) resolve("aborted");
+  else signal.addEventListener("abort", () => resolve("aborted"), { once: true });
   return promise;
 }
 

@@ -30,7 +30,9 @@ export class RotatingFile implements Disposable {
     this.#size = 0;
   }
 
+  /** Later entries fail: the descriptor's number may be somebody else's by then. */
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+    this.#fd = -1;
   }
 }

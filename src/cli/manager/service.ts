@@ -15,7 +15,7 @@ const SIGKILL = 9;
 export class ManagerService implements ServiceImplementation<typeof ManagerDefinition> {
   readonly #sandbox: Sandbox;
   readonly #remove: () => Promise<void>;
-  readonly #processes = new Map<string, Process>();
+  readonly #processes = new Map<string, Added>();
   #lastProcess = 0;
 
   constructor(sandbox: Sandbox, remove: () => Promise<void>) {
@@ -40,7 +40,7 @@ export class ManagerService implements ServiceImplementation<typeof ManagerDefin
       },
       signal,
     );
-    this.#processes.set(id, process);
+    this.#processes.set(id, new Added(process));
     if (request.detached) void this.#drain(process);
     return { processId: id };
   };
@@ -75,14 +75,14 @@ export class ManagerService implements ServiceImplementation<typeof ManagerDefin
     };
   };
 
-  readonly readStdout: Implementation["readStdout"] = async (request, { signal }) => {
-    const maxBytes = Math.min(request.maxBytes, MAX_READ_BYTES);
-    return { data: await this.#process(request.processId).readStdout(maxBytes, signal) };
+  readonly readStdout: Implementation["readStdout"] = async ({ processId, maxBytes }, { signal }) => {
+    const read = (process: Process) => process.readStdout(Math.min(maxBytes, MAX_READ_BYTES), signal);
+    return { data: await this.#use(processId, "stdout", read, (data) => data.length === 0) };
   };
 
-  readonly readStderr: Implementation["readStderr"] = async (request, { signal }) => {
-    const maxBytes = Math.min(request.maxBytes, MAX_READ_BYTES);
-    return { data: await this.#process(request.processId).readStderr(maxBytes, signal) };
+  readonly readStderr: Implementation["readStderr"] = async ({ processId, maxBytes }, { signal }) => {
+    const read = (process: Process) => process.readStderr(Math.min(maxBytes, MAX_READ_BYTES), signal);
+    return { data: await this.#use(processId, "stderr", read, (data) => data.length === 0) };
   };
 
   readonly writeStdin: Implementation["writeStdin"] = async (request, { signal }) => {
@@ -106,16 +106,19 @@ export class ManagerService implements ServiceImplementation<typeof ManagerDefin
   };
 
   /** A caller waits for as long as it is there: when it goes without the exit code, its process goes too. */
-  readonly wait: Implementation["wait"] = async (request, { signal }) => {
-    const process = this.#process(request.processId);
+  readonly wait: Implementation["wait"] = async ({ processId }, { signal }) => {
+    const process = this.#process(processId);
     try {
-      const exitCode = await process.wait(signal);
-      return { exitCode };
+      return {
+        exitCode: await this.#use(
+          processId,
+          "exit",
+          () => process.wait(signal),
+          () => true,
+        ),
+      };
     } catch (error) {
-      if (signal.aborted) {
-        await process.kill(SIGKILL).catch(() => {});
-        this.#processes.delete(process.id);
-      }
+      if (signal.aborted) await process.kill(SIGKILL).catch(() => {});
       throw error;
     }
   };
@@ -132,9 +135,27 @@ export class ManagerService implements ServiceImplementation<typeof ManagerDefin
   }
 
   #process(id: string): Process {
-    const process = this.#processes.get(id);
-    if (process) return process;
+    const added = this.#processes.get(id);
+    if (added) return added.process;
     throw new HakoError("NOT_FOUND", `No process "${id}" in sandbox "${this.#sandbox.id}"`);
+  }
+
+  /** Asks for a part of what a process leaves, and forgets the process when nobody can want any more of it. */
+  async #use<T>(
+    id: string,
+    part: Part,
+    ask: (process: Process) => Promise<T>,
+    isLast: (answer: T) => boolean,
+  ) {
+    let last = true;
+    try {
+      const answer = await ask(this.#process(id));
+      last = isLast(answer);
+      return answer;
+    } finally {
+      // After a failure, as when the caller has gone, nobody will ask again.
+      if (last && this.#processes.get(id)?.end(part)) this.#processes.delete(id);
+    }
   }
 
   /** Nobody will ask for the output of a detached process; unread, it would stop the process. */
@@ -148,6 +169,26 @@ export class ManagerService implements ServiceImplementation<typeof ManagerDefin
       process.terminal ? undefined : discard(() => process.readStderr(MAX_READ_BYTES)),
     ]);
     this.#processes.delete(process.id);
+  }
+}
+
+/** What a process leaves for its caller. */
+type Part = "stdout" | "stderr" | "exit";
+
+/** A process that was added, until its caller has had all of it. */
+class Added {
+  readonly process: Process;
+  readonly #open: Set<Part>;
+
+  constructor(process: Process) {
+    this.process = process;
+    this.#open = new Set(process.terminal ? ["stdout", "exit"] : ["stdout", "stderr", "exit"]);
+  }
+
+  /** True when nothing is left. */
+  end(part: Part): boolean {
+    this.#open.delete(part);
+    return this.#open.size === 0;
   }
 }
 

@@ -12,8 +12,6 @@ import { AgentProcess } from "./process.ts";
 import { summarizeStats } from "./stats.ts";
 import { splitUser } from "./user.ts";
 
-const SIGKILL = 9;
-
 /** What a container needs from its sandbox. */
 export interface ContainerHost {
   /** The agent's clients; FAILED_PRECONDITION before the sandbox has started. */
@@ -125,8 +123,6 @@ export class VirtContainer implements Container {
   async kill(signalNumber: number, signal?: AbortSignal): Promise<void> {
     this.#next("signal");
     await this.process.kill(signalNumber, signal);
-    // A frozen process dies of SIGKILL, all other signals wait for its thaw.
-    if (signalNumber === SIGKILL && this.state.status === "paused") await this.resume(signal);
   }
 
   async stats(signal?: AbortSignal): Promise<ContainerStats> {

@@ -3,6 +3,7 @@ import { Mutex } from "#base/mutex.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor } from "#hypervisor/registry.ts";
+import { parseSignal } from "#oci/signal.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
 import type { ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
@@ -214,6 +215,12 @@ export class VirtSandbox implements Sandbox {
   }
 }
 
+/** An image with a signal that there is none of is refused now, not when somebody wants to stop the container. */
+function checkStopSignal(text: string): string {
+  parseSignal(text);
+  return text;
+}
+
 function describeContainer(
   request: ContainerSpec,
   { image }: ContainerResources,
@@ -225,7 +232,7 @@ function describeContainer(
     imageDigest: image.digest,
     args,
     terminal: request.process.terminal,
-    stopSignal: image.config.StopSignal ?? "SIGTERM",
+    stopSignal: checkStopSignal(image.config.StopSignal || "SIGTERM"),
     createdAt: new Date().toISOString(),
     status: "creating",
   };
