@@ -49,7 +49,7 @@ function runningCases(subject: ContractSubject): void {
   beforeAll(async () => {
     const growth = {
       ...(can("vcpu-hotplug") ? { maxVcpus: 3 } : {}),
-      ...(can("memory-hotplug") ? { maxMemoryMib: 384 } : {}),
+      ...(can("memory-hotplug") ? { maxMemoryMib: 320 } : {}),
     };
     tap = noTap === undefined ? openTestTap() : undefined;
     fixture = await MachineFixture.make(subject, growth);
@@ -260,11 +260,11 @@ function runningCases(subject: ContractSubject): void {
   if (can("memory-hotplug")) {
     contract("memory can be plugged in and out", async () => {
       const before = await memory();
-      expect(await machine.resizeMemory(384)).toBe(384);
-      await untilAsync(async () => (await memory()).totalMib > before.totalMib + 240);
+      expect(await machine.resizeMemory(320)).toBe(320);
+      await untilAsync(async () => (await memory()).totalMib > before.totalMib + 180);
       expect(await machine.resizeMemory(128)).toBe(128);
       expect((await memory()).totalMib).toBeLessThan(before.totalMib + 16);
-      await expectCode(machine.resizeMemory(385), "OUT_OF_RANGE");
+      await expectCode(machine.resizeMemory(321), "OUT_OF_RANGE");
     });
   }
 

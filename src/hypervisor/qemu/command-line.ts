@@ -31,6 +31,8 @@ export interface CommandLine {
 export const MEMORY_DEVICE_ID = "memory0";
 const CONSOLE_FDSET = 1;
 const FIRST_FD = 3;
+/** MIN_MEMORY_BLOCK_SIZE of x86-64. */
+const LINUX_MEMORY_BLOCK_MIB = 128;
 /** Unmapped translated code grows without end otherwise, up to 1 GiB; a container rarely fills this. */
 const TCG_CODE_CACHE_MIB = 256;
 
@@ -94,7 +96,8 @@ function addMachine(builder: Builder, spec: MachineSpec, type: MachineType, sett
   builder.add("-accel", settings.accelerator === "kvm" ? "kvm" : tcg);
   builder.add("-cpu", settings.accelerator === "kvm" ? "host" : "max");
   builder.add("-smp", `cpus=${spec.vcpus},maxcpus=${spec.maxVcpus ?? spec.vcpus}`);
-  const growth = extraMemoryMib(spec) > 0 ? `,maxmem=${spec.maxMemoryMib}M` : "";
+  const region = memoryRegionMib(spec);
+  const growth = region > 0 ? `,maxmem=${spec.memoryMib + region}M` : "";
   builder.add("-m", `size=${spec.memoryMib}M${growth}`);
 }
 
@@ -132,8 +135,13 @@ export function extraMemoryMib(spec: MachineSpec): number {
   return (spec.maxMemoryMib ?? spec.memoryMib) - spec.memoryMib;
 }
 
+/** The room for it: Linux plugs memory into whole blocks of 128 MiB, of which virtio-mem may fill a part. */
+function memoryRegionMib(spec: MachineSpec): number {
+  return Math.ceil(extraMemoryMib(spec) / LINUX_MEMORY_BLOCK_MIB) * LINUX_MEMORY_BLOCK_MIB;
+}
+
 function addMemoryDevice(builder: Builder, spec: MachineSpec, type: MachineType): void {
-  const size = extraMemoryMib(spec) * 1024 * 1024;
+  const size = memoryRegionMib(spec) * 1024 * 1024;
   if (size === 0) return;
   builder.object("-object", { "qom-type": "memory-backend-ram", id: "extra", size, reserve: false });
   builder.object(

@@ -137,6 +137,12 @@ describe.each(["microvm", "q35"])("buildCommandLine() for %s", (machineType) => 
   });
 });
 
+test("the room for more memory is a whole number of Linux memory blocks", () => {
+  const { args } = build("q35", kvm, { maxMemoryMib: 129 });
+  expect(values(args, "-m")).toEqual(["size=128M,maxmem=256M"]);
+  expect(objects(args, "-object")[0]).toMatchObject({ size: 128 * 1024 * 1024 });
+});
+
 test("q35 gets room to grow only when asked for", () => {
   expect(values(build("q35", kvm).args, "-m")).toEqual(["size=128M"]);
   expect(values(build("q35", kvm).args, "-smp")).toEqual(["cpus=1,maxcpus=1"]);
