@@ -76,7 +76,8 @@ function sumBytes(block: Uint8Array): number {
   // Two bytes of each word at a time, in lanes of 16 bits: 128 words of at most 255 cannot overflow them.
   let even = 0;
   let odd = 0;
-  for (const word of words) {
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] ?? 0;
     even += word & 0x00ff00ff;
     odd += (word >>> 8) & 0x00ff00ff;
   }
