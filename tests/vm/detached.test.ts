@@ -282,6 +282,29 @@ describe("a detached container that ends", () => {
   );
 
   machineTest(
+    "can be killed while it is frozen, and its manager be told to end",
+    async () => {
+      const image = await busyboxImage("oci");
+      const script = 'trap "echo asked; exit 0" TERM; while :; do sleep 0.1; done';
+      const names = ["frozen", "told"];
+      const starts = names.map((name) => host.run(["run", "-d", "--name", name, image, "sh", "-c", script]));
+      for (const { code } of await Promise.all(starts)) expect(code).toBe(0);
+      await host.run(["pause", "frozen"]);
+      await host.run(["kill", "frozen"]);
+      const [told] = await host.json<{ manager: { pid: number } }[]>(["inspect", "told"]);
+      process.kill(told?.manager.pid ?? 0, "SIGTERM");
+      for (const name of names)
+        await until("its end", async () => (await listed(name))?.status === "stopped");
+      expect((await listed("frozen"))?.exitCode).toBe(137);
+      expect((await listed("told"))?.exitCode).toBe(0);
+      expect((await host.run(["logs", "told"])).stdout).toBe("asked\n");
+      expect((await host.run(["rm", ...names])).stdout).toBe("frozen\ntold\n");
+      expect(host.leftovers()).toEqual([]);
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+
+  machineTest(
     "that cannot be started says why, with the same exit code",
     async () => {
       const image = await busyboxImage("oci");
