@@ -274,7 +274,8 @@ function runningCases(subject: ContractSubject): void {
       expect(await machine.resizeMemory(96)).toBe(96);
       expect(before.freeMib - (await memory()).freeMib).toBeGreaterThan(24);
       expect(await machine.resizeMemory(128)).toBe(128);
-      expect((await memory()).freeMib).toBeGreaterThan(before.freeMib - 8);
+      // A guest that reports free pages to the host holds them back for a moment.
+      await untilAsync(async () => (await memory()).freeMib > before.freeMib - 8);
     });
   }
 }
