@@ -69,6 +69,6 @@ export interface Container {
   stats(signal?: AbortSignal): Promise<ContainerStats>;
   /** The exit code of the first process; the state is `stopped` when this resolves. */
   wait(signal?: AbortSignal): Promise<number>;
-  /** Frees what the container holds in the sandbox. FAILED_PRECONDITION unless stopped. */
+  /** Takes the container out of the sandbox with all that it has there. FAILED_PRECONDITION unless stopped. */
   remove(signal?: AbortSignal): Promise<void>;
 }

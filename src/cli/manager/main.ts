@@ -36,6 +36,10 @@ export const command: Command = {
     const stop = new AbortController();
     for (const name of ENDING_SIGNALS) process.on(name, () => stop.abort());
     const launcher = new Launcher();
+    // The last resort of every role ends the process; whoever started us is to know why first.
+    for (const event of ["uncaughtException", "unhandledRejection"] as const) {
+      process.prependListener(event, (error: unknown) => launcher.fail(error));
+    }
     try {
       const request = await launcher.readRequest();
       launcher.onGone(() => stop.abort());
@@ -43,12 +47,7 @@ export const command: Command = {
       return 0;
     } catch (error) {
       if (error instanceof ContainerRemoved) return 0;
-      log.error("the sandbox failed", { error });
-      launcher.answer({
-        kind: "failed",
-        exitCode: exitCodeOf(error),
-        message: HakoError.from(error).fullMessage,
-      });
+      launcher.fail(error);
       return exitCodeOf(error);
     }
   },
@@ -151,6 +150,12 @@ class Launcher {
       if (!this.#answered) action();
     };
     watch().catch(() => {});
+  }
+
+  fail(error: unknown): void {
+    log.error("the sandbox failed", { error });
+    const message = HakoError.from(error).fullMessage;
+    this.answer({ kind: "failed", exitCode: exitCodeOf(error), message });
   }
 
   /** Only the first answer counts. */

@@ -21,6 +21,8 @@ export interface ContainerHost {
   /** Changes the container's state and has it on disk when this resolves; one change at a time. */
   update(change: () => void): Promise<void>;
   readonly createTimeoutMs: number;
+  /** Frees what the container has outside the guest, and forgets it. */
+  release(): Promise<void>;
 }
 
 /** A container in a virtual machine, run by the agent there. */
@@ -144,6 +146,7 @@ export class VirtContainer implements Container {
   async remove(signal?: AbortSignal): Promise<void> {
     this.#next("delete");
     await this.#ask(this.#host.agent().removeContainer({ containerId: this.id }, withSignal(signal)));
+    await this.#host.release();
   }
 
   /** Notes that the machine took the container along, unless it had ended before. */

@@ -77,11 +77,19 @@ export class VirtSandbox implements Sandbox {
     const preparing = prepareContainerResources(request, this.#context.paths.stateDir, signal);
     const resources = this.#cleanup.use(await this.timeline.measure("image", preparing));
     const spec = buildContainerSpec(request, resources, this.#plan.containerMemory);
-    for (const disk of resources.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+    await using undo = new AsyncDisposableStack();
+    const release = undo.use(new AsyncDisposableStack());
+    release.use(resources);
+    for (const disk of resources.disks) {
+      const { id } = await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+      release.defer(() => this.#unplug(id));
+    }
     const state = describeContainer(request, resources, spec.process?.args ?? []);
-    const container = new VirtContainer(this.#containerHost(), state, { request, spec, resources });
+    const host = this.#containerHost(() => this.#forget(state, release));
+    const container = new VirtContainer(host, state, { request, spec, resources });
     this.state.containers.push(state);
     this.containers.set(request.id, container);
+    undo.move();
     return container;
   }
 
@@ -91,7 +99,7 @@ export class VirtSandbox implements Sandbox {
     const [assets, choice] = await Promise.all([this.#assets, this.#hypervisor]);
     const link = this.#cleanup.use(await openAgentLink(this.dir));
     const network = await this.#openNetwork(signal);
-    using files = openMachineFiles(assets, config.qemu.kernel);
+    const files = this.#cleanup.use(openMachineFiles(assets, config.qemu.kernel));
     for (const disk of files.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
     const guest = await Guest.start(
       {
@@ -115,8 +123,8 @@ export class VirtSandbox implements Sandbox {
       },
       signal,
     );
-    timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
     this.#guest = this.#cleanup.use(guest);
+    timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
     guest.broken.catch((error) => this.#broken.reject(error));
     this.#devices.bind(guest.machine);
     await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
@@ -138,13 +146,31 @@ export class VirtSandbox implements Sandbox {
     return `sandbox "${this.state.name}"`;
   }
 
-  #containerHost(): ContainerHost {
+  #containerHost(release: () => Promise<void>): ContainerHost {
     return {
+      release,
       createTimeoutMs: this.#context.config.agent.createContainerTimeoutMs,
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
     };
+  }
+
+  /** A container was removed from the guest: what it had goes, too. */
+  async #forget(state: ContainerState, resources: AsyncDisposableStack): Promise<void> {
+    await resources.disposeAsync();
+    await this.#update(() => {
+      this.containers.delete(state.id);
+      this.state.containers = this.state.containers.filter((other) => other !== state);
+    });
+  }
+
+  /** Takes a device out of the running machine. Where the machine cannot do that it stays to the end, unused. */
+  async #unplug(deviceId: string): Promise<void> {
+    const { hypervisor } = await this.#hypervisor;
+    const { machineType } = this.#plan;
+    const canUnplug = !this.#guest || hypervisor.capabilities({ machineType }).has("block-hotplug");
+    if (canUnplug) await this.#devices.remove(deviceId);
   }
 
   #lookupGuest(): Guest {
