@@ -28,7 +28,9 @@ describe("loadConfig()", () => {
   });
 
   test("the template says what the code says", async () => {
-    expect(await loadConfig(join(import.meta.dir, "../../../config/configuration-qemu.toml"))).toEqual(DEFAULT_CONFIG);
+    expect(await loadConfig(join(import.meta.dir, "../../../config/configuration-qemu.toml"))).toEqual(
+      DEFAULT_CONFIG,
+    );
   });
 
   test("reads Kata's names", async () => {
