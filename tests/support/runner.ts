@@ -10,6 +10,9 @@ const groups: readonly (readonly string[])[] = [["unit"], ["integration", "inter
 /** What this project's machines may lack; any other skip in CI is a failure. */
 const acceptedReasons = [/hardware KVM/, /TDX/, /GPU/];
 
+/** For a test that says nothing itself: a defence against hanging, not a measurement; a busy machine is no failure. */
+const TEST_TIMEOUT_MS = 60_000;
+
 interface PartResult {
   readonly part: string;
   readonly passed: number;
@@ -51,7 +54,14 @@ async function runPart(root: string, part: string): Promise<PartResult> {
   const junit = join(reportDir, `${part}.xml`);
   rmSync(junit, { force: true });
   const child = Bun.spawn(
-    [process.execPath, "test", `./tests/${part}/`, "--reporter=junit", `--reporter-outfile=${junit}`],
+    [
+      process.execPath,
+      "test",
+      `./tests/${part}/`,
+      `--timeout=${TEST_TIMEOUT_MS}`,
+      "--reporter=junit",
+      `--reporter-outfile=${junit}`,
+    ],
     { cwd: root, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   );
   const output = (await Promise.all([child.stdout.text(), child.stderr.text()])).join("");
