@@ -96,6 +96,14 @@ async function readAll(process: Process): Promise<string> {
   return text;
 }
 
+/** The message of the error; `rejects` of the test runner turns the event loop inside itself, which is slow. */
+function failure(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => "(no failure)",
+    (error: unknown) => String(error),
+  );
+}
+
 describe("ManagerService", () => {
   test("joins a caller with a process", async () => {
     const { manager, processes } = connect();
@@ -119,14 +127,16 @@ describe("ManagerService", () => {
       if (index % 2 === 0) await remote.wait();
       await readAll(remote);
       if (index % 2 === 1) await remote.wait();
-      await expect(remote.readStdout(1)).rejects.toThrow(`No process "${processId}"`);
+      expect(await failure(remote.readStdout(1))).toContain(`No process "${processId}"`);
     }
   });
 
   test("takes no more processes than it can keep", async () => {
     const { manager } = connect();
     for (let index = 0; index < 1000; index++) await manager.exec({ containerId: "c", args: ["x"] });
-    await expect(manager.exec({ containerId: "c", args: ["x"] })).rejects.toThrow("1000 are there already");
+    expect(await failure(manager.exec({ containerId: "c", args: ["x"] }))).toContain(
+      "1000 are there already",
+    );
   });
 
   test("kills a process whose caller goes before its end", async () => {
@@ -135,7 +145,7 @@ describe("ManagerService", () => {
     const waiting = new RemoteProcess(manager, processId, false).wait();
     await Bun.sleep(5);
     client.close();
-    await expect(waiting).rejects.toThrow();
+    expect(await failure(waiting)).toContain("closed");
     await Bun.sleep(5);
     expect(processes[0]?.signals).toEqual([9]);
   });
@@ -145,12 +155,14 @@ describe("ManagerService", () => {
     const { processId } = await manager.exec({ containerId: "c", args: ["much", "output"], detached: true });
     processes[0]?.end(0);
     await Bun.sleep(5);
-    await expect(manager.wait({ processId })).rejects.toThrow("No process");
+    expect(await failure(manager.wait({ processId }))).toContain("No process");
   });
 
   test("knows its container only, and hands removal on", async () => {
     const { manager, removed } = connect();
-    await expect(manager.exec({ containerId: "other", args: ["x"] })).rejects.toThrow('No container "other"');
+    expect(await failure(manager.exec({ containerId: "other", args: ["x"] }))).toContain(
+      'No container "other"',
+    );
     await manager.remove({});
     expect(removed()).toBe(1);
   });
