@@ -4,7 +4,7 @@ import { command } from "#cli/run.ts";
 import { parseEnv, parseRunRequest, type RunRequest } from "#cli/run-request.ts";
 
 function parse(...words: string[]): RunRequest {
-  return parseRunRequest(parseArguments(command, words), "/work", { FROM_HOST: "yes" });
+  return parseRunRequest(parseArguments(command, words), "/home/me", { FROM_HOST: "yes" });
 }
 
 describe("parseRunRequest()", () => {
@@ -41,7 +41,7 @@ describe("parseRunRequest()", () => {
   test("volumes are absolute on both sides", () => {
     const { container } = parse("-v", "./a:/b", "-v", "/c/../d:/e/:ro", "i");
     expect(container.volumes).toEqual([
-      { hostPath: "/work/a", guestPath: "/b", readOnly: false },
+      { hostPath: "/home/me/a", guestPath: "/b", readOnly: false },
       { hostPath: "/d", guestPath: "/e", readOnly: true },
     ]);
   });
@@ -61,7 +61,7 @@ describe("parseRunRequest()", () => {
     const of = (...words: string[]) =>
       parse(...words.flatMap((word) => ["--security-opt", word]), "i").container;
     expect(of("seccomp=unconfined").seccomp).toEqual({ kind: "unconfined" });
-    expect(of("seccomp=p.json").seccomp).toEqual({ kind: "file", path: "/work/p.json" });
+    expect(of("seccomp=p.json").seccomp).toEqual({ kind: "file", path: "/home/me/p.json" });
     expect(of("no-new-privileges").process.noNewPrivileges).toBe(true);
     expect(of("no-new-privileges=false").process.noNewPrivileges).toBe(false);
     expect(() => of("apparmor=x")).toThrow('--security-opt "apparmor=x"');
