@@ -35,7 +35,7 @@ export async function onlineCpus(
 ): Promise<void> {
   const deadline = performance.now() + WAIT_MS;
   for (let left = count - onlineDevices("cpu", count, system); left > 0 && wait; ) {
-    signal?.throwIfAborted();
+    if (signal?.aborted) throw new HakoError("CANCELLED", "Cancelled", { cause: signal.reason });
     if (performance.now() > deadline) {
       throw new HakoError(
         "DEADLINE_EXCEEDED",

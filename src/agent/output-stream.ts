@@ -1,3 +1,4 @@
+import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
 import { check, E } from "#sys/errno.ts";
 import { type Fd, readFd, setNonBlocking } from "#sys/fd.ts";
@@ -40,7 +41,7 @@ export class OutputStream {
   async read(limit: number, signal?: AbortSignal): Promise<Uint8Array> {
     using _turn = await this.#mutex.lock(signal);
     for (;;) {
-      signal?.throwIfAborted();
+      if (signal?.aborted) throw new HakoError("CANCELLED", "Cancelled", { cause: signal.reason });
       const exited = this.#exited.aborted;
       const length = this.#readOnce(limit);
       if (length > 0) return (scratch ?? nothing).slice(0, length);

@@ -33,7 +33,9 @@ async function serveSerialPort(server: TtrpcServer, name: string): Promise<Dispo
   void serveSerialLink(link, (session) => {
     if (server.stopped) session.close();
     else server.serve(session);
-  }).then((error) => log.error("the serial link has ended", { error }));
+  }).then((error) => {
+    if (!server.stopped) log.error("the serial link has ended", { error });
+  });
   return { [Symbol.dispose]: () => link.close() };
 }
 

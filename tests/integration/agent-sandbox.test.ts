@@ -93,6 +93,17 @@ describe("the sandbox", () => {
   });
 });
 
+describe("the launcher", () => {
+  agentTest("takes the agent along when it ends", async () => {
+    const box = await AgentProcess.start();
+    await box.run("sleep 1000");
+    const children = readFileSync(`/proc/${box.pid}/task/${box.pid}/children`, "utf8").trim().split(" ");
+    process.kill(Number(children[0]), "SIGKILL");
+    expect(await box.exited).toBe(1);
+    await box[Symbol.asyncDispose]();
+  });
+});
+
 describe("storages", () => {
   const local = (box: AgentProcess, name: string): DeepPartial<Storage> => ({
     driver: "local",

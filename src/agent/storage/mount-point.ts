@@ -123,7 +123,9 @@ async function mountAt(
 
 /** The descriptor that was the target stands for what is under the mount now, so the path is opened anew. */
 function spread(runDirectory: string, path: string, propagation: number): void {
-  using mounted = openDirectoryAt(runDirectory, path);
+  const place = openParent(runDirectory, path, false);
+  using parent = place.parent;
+  using mounted = openat2(parent.number, place.name, { flags: O.PATH, resolve: RESOLVE.NO_SYMLINKS });
   setPropagation(mounted, propagation);
 }
 
