@@ -68,6 +68,14 @@ function openOne(parent: Fd, name: string, options: OpenBelowOptions): Fd {
   return directory;
 }
 
+/** Opens whatever lies at a path below a root as O_PATH, through no symbolic link. */
+export function openEntry(root: string, path: string): Fd {
+  const names = splitBelow(root, path);
+  using top = openRoot(root);
+  const resolve = RESOLVE.NO_SYMLINKS | RESOLVE.BENEATH;
+  return openat2(top.number, names.join("/"), { flags: O.PATH, resolve });
+}
+
 /** A path that leads to the very file behind a descriptor, for calls that only take paths (mount(2), chmod(2)). */
 export function descriptorPath(fd: Fd): string {
   return `/proc/self/fd/${fd.number}`;

@@ -1,4 +1,4 @@
-import { descriptorPath, openBelow, openRoot, splitBelow } from "#agent/safe-directory.ts";
+import { descriptorPath, openBelow, openEntry, openRoot, splitBelow } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
 import { statusOf } from "#linux/file.ts";
 import {
@@ -123,9 +123,7 @@ async function mountAt(
 
 /** The descriptor that was the target stands for what is under the mount now, so the path is opened anew. */
 function spread(runDirectory: string, path: string, propagation: number): void {
-  const place = openParent(runDirectory, path, false);
-  using parent = place.parent;
-  using mounted = openat2(parent.number, place.name, { flags: O.PATH, resolve: RESOLVE.NO_SYMLINKS });
+  using mounted = openEntry(runDirectory, path);
   setPropagation(mounted, propagation);
 }
 

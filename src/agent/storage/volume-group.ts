@@ -1,4 +1,4 @@
-import { openBelow, openRoot, splitBelow } from "#agent/safe-directory.ts";
+import { openEntry } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
 import { type FileStatus, listNames, setOwner, setPermissions, statusOf } from "#linux/file.ts";
 import type { FSGroup } from "#proto/agent.ts";
@@ -38,8 +38,7 @@ export async function setVolumeGroup(
   group: FSGroup,
   readOnly: boolean,
 ): Promise<void> {
-  using root = openRoot(runDirectory);
-  using top = openBelow(root, splitBelow(runDirectory, path));
+  using top = openEntry(runDirectory, path);
   const status = statusOf(top);
   const wanted = wantedBits(status, readOnly);
   const matches = status.gid === group.groupId && (status.permissions & wanted) === wanted;
