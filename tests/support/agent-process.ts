@@ -181,8 +181,15 @@ export class AgentProcess implements AsyncDisposable {
     await this.#child.exited;
     this.client.close();
     rmSync(this.#base, { recursive: true, force: true });
+    await emptyCgroup(this.cgroupDirectory);
     removeCgroups(this.cgroupDirectory);
   }
+}
+
+/** An agent that was killed leaves processes behind, which are on their way out. */
+async function emptyCgroup(directory: string): Promise<void> {
+  writeFileSync(join(directory, "cgroup.kill"), "1");
+  while (readFileSync(join(directory, "cgroup.events"), "utf8").includes("populated 1")) await Bun.sleep(5);
 }
 
 function removeCgroups(directory: string): void {
