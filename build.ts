@@ -155,6 +155,7 @@ const compileFlags = [
   "--compile",
   "--minify",
   "--bytecode",
+  "--splitting",
   "--format=esm",
   "--sourcemap=none",
   "--no-compile-autoload-bunfig",
