@@ -11,20 +11,10 @@ export interface EmbeddedFile {
 }
 
 let files: ReadonlyMap<string, EmbeddedFile> = new Map();
-let id = "";
 
-/**
- * Called once by the entry point of the compiled executable; a checkout run by bun never calls it.
- * `buildId` differs between any two executables that differ.
- */
-export function setEmbedded(embedded: ReadonlyMap<string, EmbeddedFile>, buildId: string): void {
+/** Called once by the entry point of the compiled executable; a checkout run by bun never calls it. */
+export function setEmbedded(embedded: ReadonlyMap<string, EmbeddedFile>): void {
   files = embedded;
-  id = buildId;
-}
-
-/** Names this very executable: a digest of everything it was built from; empty in a checkout run by bun. */
-export function buildId(): string {
-  return id;
 }
 
 export function findEmbedded(name: string): EmbeddedFile | undefined {
