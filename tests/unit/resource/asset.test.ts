@@ -38,7 +38,7 @@ function embed(version: string): void {
       { path, sha256: new Bun.CryptoHasher("sha256").update(content).digest("hex"), size: content.length },
     ];
   });
-  setEmbedded(new Map(files), version);
+  setEmbedded(new Map(files));
 }
 
 beforeAll(() => {
@@ -46,7 +46,7 @@ beforeAll(() => {
 });
 afterAll(() => {
   rmSync(dir, { recursive: true });
-  setEmbedded(new Map(), "");
+  setEmbedded(new Map());
 });
 
 describe("ensureAssets()", () => {
@@ -96,7 +96,7 @@ describe("ensureAssets()", () => {
   });
 
   test("leaves nothing half-made when a part is missing, and says that the executable is not complete", async () => {
-    setEmbedded(new Map(), "");
+    setEmbedded(new Map());
     await expect(ensureAssets(join(dir, "nothing"))).rejects.toThrow("not a complete hako executable");
     embed("6");
     rmSync(join(dir, "embedded-initrd"));
