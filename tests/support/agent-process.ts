@@ -18,10 +18,10 @@ import { readMountTable } from "#linux/mount.ts";
 import { buildSpec, type ContainerOptions } from "#oci/spec-builder.ts";
 import type { CreateContainerRequest, DeepPartial, Storage } from "#proto/agent.ts";
 import type { Spec } from "#proto/oci.ts";
+import { hakoInit } from "./container.ts";
 import { busyboxImage, busyboxMissing } from "./images.ts";
 
 const checkout = join(import.meta.dir, "../..");
-const hakoInit = process.env.HAKO_TEST_INIT ?? join(checkout, "dist/native/hako-init");
 
 function cgroupRoot(): string | undefined {
   return readMountTable().find(({ fstype }) => fstype === "cgroup2")?.mountPoint;
