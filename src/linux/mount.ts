@@ -31,8 +31,8 @@ export const MS = {
 } as const;
 
 /** Flags of umount2(2). */
-export const MNT_DETACH = 2;
-export const UMOUNT_NOFOLLOW = 8;
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
 
 /** The kernel copies one page of data at most and wants a NUL at its end. */
 const DATA_MAX = 4095;
