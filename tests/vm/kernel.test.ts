@@ -284,7 +284,7 @@ async function answer(request: string, qmp: QmpClient, directory: string): Promi
       await qmp.execute("balloon", { value: 512 * 2 ** 20 });
       return;
     case "no-balloon":
-      await qmp.execute("balloon", { value: 896 * 2 ** 20 });
+      await qmp.execute("balloon", { value: 768 * 2 ** 20 });
       return;
     case "power-button":
       await qmp.execute("system_powerdown");
