@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The event thread: one epoll loop that serves the control socket and all devices' data paths.
+ *
+ * Everything a device does happens either here or, for register accesses, on a vCPU's thread; both hold the
+ * machine's lock while they touch a device (machine.h), so a device has no lock of its own.
+ */
+#ifndef HAKO_VMM_EVENT_H
+#define HAKO_VMM_EVENT_H
+
+#include <stdint.h>
+#include <sys/epoll.h>
+
+struct hako_source;
+
+/* Called with the machine's lock held. `events`: EPOLL* bits that are ready. May remove its own source, or others. */
+typedef void (*hako_source_handler)(struct hako_source *source, uint32_t events);
+
+/* Embedded in whatever it serves; use hako_container_of. A source is in the loop from add to remove. */
+struct hako_source {
+	int fd;
+	hako_source_handler handle;
+	struct hako_source *next_dead;	/* the loop's own */
+};
+
+struct hako_loop {
+	int epoll;
+	struct hako_source *dead;	/* removed while events of the same round are still to be handled */
+};
+
+/* All return 0 or -errno. `events`: EPOLLIN, EPOLLOUT, EPOLLET, …; 0 keeps the source but waits for nothing. */
+int hako_loop_init(struct hako_loop *loop);
+int hako_source_add(struct hako_loop *loop, struct hako_source *source, uint32_t events);
+int hako_source_modify(struct hako_loop *loop, struct hako_source *source, uint32_t events);
+/* The descriptor stays open. After it the handler is not called again, not even in this round. */
+void hako_source_remove(struct hako_loop *loop, struct hako_source *source);
+
+/* A timer is a source on a timerfd (CLOCK_MONOTONIC); 0 ns disarms it. hako_timer_read empties it. */
+int hako_timer_open(void);
+int hako_timer_set(int fd, uint64_t after_ns);
+void hako_timer_read(int fd);
+
+#define hako_container_of(pointer, type, member) \
+	((type *)((char *)(pointer) - __builtin_offsetof(type, member)))
+
+#endif

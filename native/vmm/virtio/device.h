@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio device on its MMIO transport (VIRTIO 1.2, 4.2). transport.c owns registers, status, queues, the
+ * irqfd and one ioeventfd a queue; a device is a table of functions beside a structure that begins with
+ * struct hako_virtio. All functions are called with the machine's lock held.
+ */
+#ifndef HAKO_VMM_VIRTIO_DEVICE_H
+#define HAKO_VMM_VIRTIO_DEVICE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "../event.h"
+#include "../wire.h"
+#include "queue.h"
+
+#define HAKO_QUEUES_MAX		18
+
+struct hako_machine;
+struct hako_virtio;
+
+/* Bytes of a device's state: written front to back, read the same way. Reading beyond the end sets `failed`. */
+struct hako_bytes {
+	uint8_t *data;
+	uint32_t length, capacity;	/* reading: length is how much there is, capacity how far it was read */
+	bool failed;
+};
+void hako_bytes_put(struct hako_bytes *bytes, const void *data, uint32_t length);
+void hako_bytes_get(struct hako_bytes *bytes, void *data, uint32_t length);
+
+/* What DEVICE_ADD brought. The kind takes over the descriptors that it wants and sets them to -1 here. */
+struct hako_device_request {
+	const struct hako_device_add *add;
+	const void *config;		/* the kind's structure; its length was checked against config_size */
+	int *fds;
+	uint32_t fd_count;
+};
+
+struct hako_virtio_ops {
+	uint32_t kind;			/* HAKO_KIND_* */
+	const char *name;
+	size_t instance_size;		/* of the structure that begins with struct hako_virtio; zeroed */
+	size_t config_size;		/* exact length of the kind's structures in DEVICE_ADD */
+	size_t update_size;		/* the same for DEVICE_UPDATE; 0: none */
+	uint16_t queue_size;		/* most entries a queue when the request says 0 */
+
+	/* Sets features, queue_count and config of `virtio`; on failure frees what it took. 0 or -errno. */
+	int (*open)(struct hako_virtio *virtio, const struct hako_device_request *request);
+	void (*close)(struct hako_virtio *virtio);
+	/* DRIVER_OK with checked queues. On failure the device needs a reset. */
+	int (*activate)(struct hako_virtio *virtio);
+	/* Back to the state before activate; requests in flight are given up. Also called before close. */
+	void (*reset)(struct hako_virtio *virtio);
+	/* The driver has put something into a queue. 0, or -EPROTO: the device needs a reset. */
+	int (*notify)(struct hako_virtio *virtio, uint32_t queue);
+	/* Device configuration space; optional. `offset` and `length` (1, 2, 4 or 8) lie inside of it. */
+	void (*config_read)(struct hako_virtio *virtio, uint32_t offset, void *data, uint32_t length);
+	void (*config_write)(struct hako_virtio *virtio, uint32_t offset, const void *data, uint32_t length);
+	/* Stops taking requests and waits until none is in flight; resume goes on, with what came meanwhile. */
+	void (*quiesce)(struct hako_virtio *virtio);
+	void (*resume)(struct hako_virtio *virtio);
+	/* The kind's own state beside that of the transport; optional. -EINVAL for state that makes no sense. */
+	void (*save)(struct hako_virtio *virtio, struct hako_bytes *bytes);
+	int (*restore)(struct hako_virtio *virtio, struct hako_bytes *bytes);
+	int (*update)(struct hako_virtio *virtio, const void *update, int *fds, uint32_t fd_count);
+	/* Appends the kind's numbers by hako_metric_add. */
+	void (*metrics)(struct hako_virtio *virtio);
+};
+
+struct hako_virtio {
+	const struct hako_virtio_ops *ops;
+	struct hako_machine *machine;
+	const struct hako_memory *memory;
+	struct hako_loop *loop;
+	char id[HAKO_ID_MAX];
+	uint32_t slot, gsi;
+	uint64_t gpa;
+
+	uint64_t features;		/* offered; VIRTIO_F_VERSION_1 and EVENT_IDX are added by the transport */
+	uint64_t driver_features;	/* accepted */
+	uint32_t config_size;		/* bytes of configuration space */
+	uint32_t queue_count;
+	struct hako_queue queues[HAKO_QUEUES_MAX];
+
+	/* Registers; the transport's own. */
+	uint32_t status;
+	uint32_t features_select, driver_features_select, queue_select;
+	atomic_uint interrupt_status;
+	uint32_t config_generation;
+	bool active, broken, quiet;
+	int irqfd;
+	struct {
+		struct hako_source source;	/* ioeventfd */
+		struct hako_virtio *virtio;
+	} notifiers[HAKO_QUEUES_MAX];
+};
+
+/* The kinds that there are. */
+extern const struct hako_virtio_ops hako_virtio_block, hako_virtio_net, hako_virtio_vsock, hako_virtio_pmem,
+	hako_virtio_console, hako_virtio_rng, hako_virtio_balloon, hako_virtio_mem;
+
+/* ---- transport.c, for the machine */
+
+/* Makes a device of the request's kind. 0, or -errno with a reason in `error` (HAKO_ERROR_TEXT_MAX bytes). */
+int hako_virtio_open(struct hako_machine *machine, const struct hako_device_request *request,
+		     struct hako_virtio **virtio, char *error);
+void hako_virtio_close(struct hako_virtio *virtio);
+/* A register access of 1, 2, 4 or 8 bytes at `offset` below 4096, from a vCPU's thread. */
+void hako_virtio_read(struct hako_virtio *virtio, uint32_t offset, void *data, uint32_t length);
+void hako_virtio_write(struct hako_virtio *virtio, uint32_t offset, const void *data, uint32_t length);
+void hako_virtio_quiesce(struct hako_virtio *virtio);
+void hako_virtio_resume(struct hako_virtio *virtio);
+/* State of transport, queues and kind; restore wires a driver's queues up again as activate would. */
+void hako_virtio_save(struct hako_virtio *virtio, struct hako_bytes *bytes);
+int hako_virtio_restore(struct hako_virtio *virtio, struct hako_bytes *bytes);
+
+/* ---- transport.c, for the kinds */
+
+/* Interrupts the driver if it wants to hear of what was pushed. */
+void hako_virtio_signal_queue(struct hako_virtio *virtio, uint32_t queue);
+/* The configuration space has changed. */
+void hako_virtio_signal_config(struct hako_virtio *virtio);
+/* The guest broke the rules: DEVICE_NEEDS_RESET, nothing is done until the driver resets the device. */
+void hako_virtio_break(struct hako_virtio *virtio, int error);
+
+/* ---- machine.c, for the devices */
+
+int hako_machine_vm_fd(struct hako_machine *machine);
+struct hako_memory *hako_machine_memory(struct hako_machine *machine);
+struct hako_loop *hako_machine_loop(struct hako_machine *machine);
+/* Sends an event to the manager, if there is one; descriptors are closed here either way. 0, -ENOTCONN, -EAGAIN. */
+int hako_machine_event(struct hako_machine *machine, uint16_t type, const void *payload, uint32_t length,
+		       const int *fds, uint32_t fd_count);
+void hako_metric_add(struct hako_machine *machine, uint32_t slot, const char *name, uint64_t value);
+
+#endif
