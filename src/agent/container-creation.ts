@@ -12,6 +12,7 @@ import { Container } from "./container.ts";
 import { cgroupComponents, cgroupResources, deviceRules } from "./container-resources.ts";
 import { placeDevices } from "./device/device-handler.ts";
 import type { DeviceLookup } from "./device/hotplug.ts";
+import { findTerminationLog } from "./diagnostics.ts";
 import type { Launcher } from "./launcher/launcher.ts";
 import type { OomEvents } from "./oom.ts";
 import { ContainerProcess } from "./process.ts";
@@ -169,6 +170,7 @@ export async function createContainer(
     pipeSize: workshop.pipeSize,
     launcher: workshop.launcher,
     oom,
+    terminationLog: findTerminationLog(spec),
     openRootfs,
     resources,
   });

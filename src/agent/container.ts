@@ -11,6 +11,7 @@ import { type Fd, O, openFd } from "#sys/fd.ts";
 import { logger } from "#telemetry/log.ts";
 import { cgroupResources } from "./container-resources.ts";
 import { type ContainerAction, type ContainerState, nextState } from "./container-state.ts";
+import type { TerminationLog } from "./diagnostics.ts";
 import type { Launcher } from "./launcher/launcher.ts";
 import type { OomWatch } from "./oom.ts";
 import { ContainerProcess } from "./process.ts";
@@ -32,6 +33,7 @@ export interface ContainerParts {
   readonly pipeSize: number;
   readonly launcher: Launcher;
   readonly oom: OomWatch;
+  readonly terminationLog: TerminationLog;
   /** Opens the root directory as the agent sees it (O_PATH). */
   openRootfs(): Fd;
   /** Undoes, in reverse, all that was set up for the container. */
@@ -53,6 +55,16 @@ export class Container {
     this.id = parts.id;
     this.cgroup = parts.cgroup;
     this.#parts = parts;
+  }
+
+  /** Where it leaves its last words for Kubernetes. */
+  get terminationLog(): TerminationLog {
+    return this.#parts.terminationLog;
+  }
+
+  /** Opens its root directory as the agent sees it (O_PATH). */
+  openRootfs(): Fd {
+    return this.#parts.openRootfs();
   }
 
   get state(): ContainerState {

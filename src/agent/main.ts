@@ -22,6 +22,8 @@ import { serveAt } from "./server.ts";
 import { StorageSet } from "./storage/storage-set.ts";
 
 const STDERR = 2;
+const RLIMIT_CORE = 4;
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 const RLIMIT_NOFILE = 7;
 /** Each process of a container holds up to four descriptors. */
 const DESCRIPTORS = 65536;
@@ -46,9 +48,11 @@ function findCgroupRoot(): string {
   throw new HakoError("FAILED_PRECONDITION", "Cannot run containers: no cgroup2 file system is mounted");
 }
 
-function raiseLimits(): void {
+function raiseLimits(options: AgentOptions): void {
   const limit = BigUint64Array.of(BigInt(DESCRIPTORS), BigInt(DESCRIPTORS));
   const result = syscall(SYS.prlimit64, 0, RLIMIT_NOFILE, limit, null);
+  if (options.developerMode)
+    syscall(SYS.prlimit64, 0, RLIMIT_CORE, BigUint64Array.of(RLIM_INFINITY, RLIM_INFINITY), null);
   if (result < 0) log.warn("cannot raise the limit of open files", { errno: -result });
   try {
     writeText("/proc/self/oom_score_adj", OOM_SCORE);
@@ -87,12 +91,19 @@ export async function run(args: readonly string[]): Promise<number> {
   setLogLevel(options.logLevel);
   setLogSink(say);
   check(syscall(SYS.umask, 0o022), "Cannot set the umask");
-  raiseLimits();
+  raiseLimits(options);
+  for (const name of options.unknown) log.warn("an option is unknown and left out", { name });
   const launcher = await openLauncher(options);
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
   const sandbox = makeSandbox(options, launcher);
   server.register(AgentServiceDefinition, agentService({ sandbox, powerOff: destroyed.resolve }));
+  const { memoryAgent } = options;
+  if (memoryAgent.enabled) {
+    const agent = await sandbox.memoryAgent();
+    agent.setMemcg({ disabled: false, ...memoryAgent.memcg });
+    agent.setCompact({ disabled: false, ...memoryAgent.compact });
+  }
   server.register(HealthDefinition, healthService);
   const listener = await serveAt(server, options.server);
   log.info("serving", { address: options.server });

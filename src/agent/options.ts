@@ -1,19 +1,44 @@
 import { HakoError } from "#base/error.ts";
-import { type LogLevel, logLevels } from "#telemetry/log.ts";
-
-/** Where the agent answers. */
-export type ServerAddress =
-  | { readonly kind: "vsock"; readonly port: number }
-  | { readonly kind: "virtio-serial"; readonly name: string }
-  | { readonly kind: "unix"; readonly path: string };
+import { readText } from "#linux/file.ts";
+import type { MemAgentCompactConfig, MemAgentMemcgConfig } from "#proto/agent.ts";
+import type { LogLevel } from "#telemetry/log.ts";
+import { ignoredOptions, optionTable } from "./option-table.ts";
+import { parseDirectory, parseLogLevel, parseServerAddress, type ServerAddress } from "./option-value.ts";
 
 export interface AgentOptions {
   readonly server: ServerAddress;
   readonly logLevel: LogLevel;
+  /** vsock port on which the log may be fetched; 0 writes it to standard error only. */
+  readonly logPort: number;
+  /** A shell for whoever debugs the guest, on a vsock port; 0 means on the guest's console. */
+  readonly debugConsole: boolean;
+  readonly debugConsolePort: number;
+  /** The agent may leave core dumps. */
+  readonly developerMode: boolean;
+  /** Spans of the calls go to the host. */
+  readonly tracing: boolean;
+  /** vsock port on which the host hands over connections as standard streams; 0 for none. */
+  readonly passfdPort: number;
   /** How long a device that the host has announced may take to appear. */
   readonly hotplugTimeoutMs: number;
+  /** How long a process of the confidential components may take to start. */
+  readonly launchProcessTimeoutMs: number;
+  readonly cdhApiTimeoutMs: number;
+  readonly imagePullTimeoutMs: number;
+  readonly cdiTimeoutMs: number;
   /** Bytes that a container's standard pipes hold; 0 leaves the kernel's 64 KiB. */
   readonly containerPipeSize: number;
+  /** A container's environment may choose devices. */
+  readonly visibleCdiDevices: boolean;
+  readonly httpsProxy: string;
+  readonly noProxy: string;
+  /** The last of the confidential components that are started. */
+  readonly guestComponents: "none" | "attestation-agent" | "confidential-data-hub" | "api-server-rest";
+  readonly guestComponentsRestApi: "attestation" | "resource" | "all";
+  readonly secureStorageIntegrity: boolean;
+  readonly memoryAgent: MemoryAgentOptions;
+  /** A TOML file with the same options. */
+  readonly configFile: string | undefined;
   /** Prints when the agent began to serve, for benchmarks. */
   readonly timing: boolean;
   /** The cgroup v2 directory below which containers get theirs; undefined: where the hierarchy is mounted. */
@@ -22,134 +47,134 @@ export interface AgentOptions {
   readonly runDirectory: string;
   /** hako-init to start as launcher when none is inherited: only outside a VM. */
   readonly launcherPath: string | undefined;
+  /** Options of Kata's agent that were given and that nobody knows. */
+  readonly unknown: readonly string[];
 }
 
-const defaults: AgentOptions = {
-  server: { kind: "vsock", port: 1024 },
-  logLevel: "info",
-  hotplugTimeoutMs: 3000,
-  containerPipeSize: 0,
-  timing: false,
-  cgroupRoot: undefined,
-  runDirectory: "/run/kata-containers",
-  launcherPath: undefined,
+/** What the memory agent is set to from the start. */
+export interface MemoryAgentOptions {
+  enabled: boolean;
+  readonly memcg: Partial<MemAgentMemcgConfig>;
+  readonly compact: Partial<MemAgentCompactConfig>;
+}
+
+export type MutableOptions = { -readonly [Key in keyof AgentOptions]: AgentOptions[Key] } & {
+  unknown: string[];
 };
 
-/** F_SETPIPE_SZ beyond it needs a privilege of its own; Kata's documentation gives no bound. */
-const PIPE_SIZE_MAX = 1024 * 1024;
-const HOTPLUG_TIMEOUT_MAX_S = 3600;
-
-function refuse(what: string, value: string, hint: string): never {
-  throw new HakoError("INVALID_ARGUMENT", `Cannot use ${JSON.stringify(value)} as ${what}: ${hint}`);
+function defaults(): MutableOptions {
+  return {
+    server: { kind: "vsock", port: 1024 },
+    logLevel: "info",
+    logPort: 0,
+    debugConsole: false,
+    debugConsolePort: 0,
+    developerMode: false,
+    tracing: false,
+    passfdPort: 0,
+    hotplugTimeoutMs: 3000,
+    launchProcessTimeoutMs: 6000,
+    cdhApiTimeoutMs: 50_000,
+    imagePullTimeoutMs: 1_200_000,
+    cdiTimeoutMs: 100_000,
+    containerPipeSize: 0,
+    visibleCdiDevices: false,
+    httpsProxy: "",
+    noProxy: "",
+    guestComponents: "api-server-rest",
+    guestComponentsRestApi: "resource",
+    secureStorageIntegrity: true,
+    memoryAgent: { enabled: false, memcg: {}, compact: {} },
+    configFile: undefined,
+    timing: false,
+    cgroupRoot: undefined,
+    runDirectory: "/run/kata-containers",
+    launcherPath: undefined,
+    unknown: [],
+  };
 }
 
-/**
- * Reads `vsock://CID:PORT` (the context id does not matter to a listener), `virtio-serial://PORT-NAME`,
- * `unix://PATH` and `unix://@ABSTRACT`.
- */
-export function parseServerAddress(text: string): ServerAddress {
-  const vsock = /^vsock:\/\/(?:-1|\d{1,10}):(\d{1,10})$/.exec(text);
-  if (vsock) return { kind: "vsock", port: parseNumber("vsock port", vsock[1] ?? "", 0xffff_ffff) };
-  const serial = /^virtio-serial:\/\/([A-Za-z0-9._-]{1,64})$/.exec(text);
-  if (serial) return { kind: "virtio-serial", name: serial[1] ?? "" };
-  const unix = /^unix:\/\/(.{1,107})$/.exec(text);
-  if (unix) return { kind: "unix", path: unix[1] ?? "" };
-  refuse("server address", text, "write vsock://-1:PORT, virtio-serial://NAME or unix://PATH");
-}
-
-function parseNumber(what: string, text: string, max: number): number {
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value <= max)) refuse(what, text, `it must be a number up to ${max}`);
-  return value;
-}
-
-/** Takes Kata's level names too; slog's "critical" is our "error". */
-function parseLogLevel(text: string): LogLevel {
-  const name = text.toLowerCase() === "critical" ? "error" : text.toLowerCase();
-  return (
-    logLevels.find((level) => level === name) ??
-    refuse("log level", text, `use one of ${logLevels.join(", ")}`)
-  );
-}
-
-function parseDirectory(what: string, text: string): string {
-  if (!/^(\/[^/]+)+$/.test(text) || /\/\.\.?(\/|$)/.test(text)) {
-    refuse(what, text, "it must be an absolute path without . and ..");
-  }
-  return text;
-}
-
-type Mutable = { -readonly [Key in keyof AgentOptions]: AgentOptions[Key] };
-
-/** Kernel command line words (facts of Kata's agent configuration) and what each sets. */
-const kernelWords: Readonly<Record<string, (options: Mutable, value: string) => void>> = {
-  "agent.server_addr": (options, value) => {
-    options.server = parseServerAddress(value);
-  },
-  "agent.log": (options, value) => {
-    options.logLevel = parseLogLevel(value);
-  },
-  "agent.hotplug_timeout": (options, value) => {
-    options.hotplugTimeoutMs = parseNumber("hotplug timeout", value, HOTPLUG_TIMEOUT_MAX_S) * 1000;
-  },
-  "agent.container_pipe_size": (options, value) => {
-    options.containerPipeSize = parseNumber("pipe size", value, PIPE_SIZE_MAX);
-  },
-  "hako.timing": (options) => {
-    options.timing = true;
-  },
-};
-
-/** Words may be quoted as the kernel allows; words of others are passed over. */
-function applyKernelCommandLine(options: Mutable, commandLine: string): void {
+/** Words may be quoted as the kernel allows; words that are not the agent's are passed over. */
+function applyKernelCommandLine(options: MutableOptions, commandLine: string): void {
   for (const word of commandLine.match(/(?:[^\s"]|"[^"]*")+/g) ?? []) {
     const plain = word.replaceAll('"', "");
     const equals = plain.indexOf("=");
-    const key = equals < 0 ? plain : plain.slice(0, equals);
-    if (Object.hasOwn(kernelWords, key))
-      kernelWords[key]?.(options, equals < 0 ? "" : plain.slice(equals + 1));
+    const name = equals < 0 ? plain : plain.slice(0, equals);
+    const option = optionTable.find((entry) => entry.word === name);
+    if (option) option.set(options, equals < 0 ? "" : plain.slice(equals + 1));
+    else if (name.startsWith("agent.") && !ignoredOptions.has(name)) options.unknown.push(name);
   }
 }
 
-type Flags = Partial<Record<"server-addr" | "log-level" | "cgroup-root" | "run-dir" | "launcher", string>>;
+/** A configuration file is small. */
+const FILE_MAX = 1024 * 1024;
+
+function readConfiguration(path: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readText(path, FILE_MAX);
+  } catch (cause) {
+    throw new HakoError("NOT_FOUND", `Cannot read the agent's configuration "${path}"`, { cause });
+  }
+  try {
+    return Bun.TOML.parse(text) as Record<string, unknown>;
+  } catch (cause) {
+    throw new HakoError("INVALID_ARGUMENT", `Cannot read the agent's configuration "${path}"`, { cause });
+  }
+}
+
+function applyFile(options: MutableOptions, path: string): void {
+  for (const [key, value] of Object.entries(readConfiguration(path))) {
+    const option = optionTable.find((entry) => entry.key === key);
+    if (option === undefined) {
+      if (!ignoredOptions.has(key)) options.unknown.push(key);
+    } else if (typeof value === "object") {
+      throw new HakoError(
+        "INVALID_ARGUMENT",
+        `Cannot use key "${key}" of "${path}": it takes a single value`,
+      );
+    } else {
+      // A file says "yes" by "true"; only a bare word on the command line may leave the value out.
+      option.set(options, value === "" ? " " : String(value));
+    }
+  }
+}
+
+const flagNames = ["server-addr", "log-level", "cgroup-root", "run-dir", "launcher", "config"] as const;
+type Flags = Partial<Record<(typeof flagNames)[number], string>>;
 
 /** In the guest there are no flags, and what reads them costs a tenth of the agent's start. */
 async function parseFlags(args: readonly string[]): Promise<Flags> {
   if (args.length === 0) return {};
   const { parseArgs } = await import("node:util");
+  const options = Object.fromEntries(flagNames.map((name) => [name, { type: "string" as const }]));
   try {
-    return parseArgs({
-      args: [...args],
-      strict: true,
-      options: {
-        "server-addr": { type: "string" },
-        "log-level": { type: "string" },
-        "cgroup-root": { type: "string" },
-        "run-dir": { type: "string" },
-        launcher: { type: "string" },
-      },
-    }).values;
+    return parseArgs({ args: [...args], strict: true, options }).values as Flags;
   } catch (cause) {
     throw new HakoError("INVALID_ARGUMENT", "Cannot read the agent's arguments", { cause });
   }
 }
 
 /**
- * Puts the agent's options together: kernel command line, then KATA_AGENT_SERVER_ADDR and KATA_AGENT_LOG_LEVEL, then
- * flags, each over the ones before. Throws INVALID_ARGUMENT on a value that cannot be.
+ * Puts the agent's options together: kernel command line, then the file that it or --config names, then the
+ * KATA_AGENT_* variables, then flags, each over the ones before. Options that nobody knows are listed, not refused.
+ * Throws INVALID_ARGUMENT on a value that cannot be, NOT_FOUND without the file.
  */
 export async function parseOptions(
   args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
   kernelCommandLine: string,
 ): Promise<AgentOptions> {
-  const options: Mutable = { ...defaults };
+  const options = defaults();
   applyKernelCommandLine(options, kernelCommandLine);
   const flags = await parseFlags(args);
+  if (flags.config) options.configFile = flags.config;
+  if (options.configFile !== undefined) applyFile(options, options.configFile);
   const address = flags["server-addr"] ?? environment.KATA_AGENT_SERVER_ADDR;
   const level = flags["log-level"] ?? environment.KATA_AGENT_LOG_LEVEL;
   if (address) options.server = parseServerAddress(address);
   if (level) options.logLevel = parseLogLevel(level);
+  if (environment.KATA_AGENT_TRACING) options.tracing = environment.KATA_AGENT_TRACING !== "false";
   if (flags["cgroup-root"]) options.cgroupRoot = parseDirectory("cgroup root", flags["cgroup-root"]);
   if (flags["run-dir"]) options.runDirectory = parseDirectory("run directory", flags["run-dir"]);
   if (flags.launcher) options.launcherPath = flags.launcher;

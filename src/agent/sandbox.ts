@@ -7,6 +7,7 @@ import type { Container } from "./container.ts";
 import { type ContainerWorkshop, createContainer } from "./container-creation.ts";
 import { setGuestDns } from "./guest-dns.ts";
 import { LaunchError } from "./launcher/launch-error.ts";
+import type { MemoryAgent } from "./memory-agent/memory-agent.ts";
 import { SharedNamespaces } from "./shared-namespaces.ts";
 
 const CONTAINERS_MAX = 1024;
@@ -21,6 +22,7 @@ export class Sandbox {
   /** A container that is being created has its place already. */
   readonly #containers = new Map<string, Container | "creating">();
   #namespaces: SharedNamespaces | undefined;
+  #memoryAgent: Promise<MemoryAgent> | undefined;
   #created = false;
   #destroyed = false;
 
@@ -95,6 +97,18 @@ export class Sandbox {
     return container;
   }
 
+  /** What takes unused memory back; made at its first use. */
+  async memoryAgent(): Promise<MemoryAgent> {
+    this.#memoryAgent ??= import("./memory-agent/memory-agent.ts").then(
+      ({ MemoryAgent }) => new MemoryAgent(() => this.#running().map(({ cgroup }) => cgroup.directory)),
+    );
+    return await this.#memoryAgent;
+  }
+
+  #running(): Container[] {
+    return [...this.#containers.values()].filter((container) => container !== "creating");
+  }
+
   /** Ends a container and forgets it. `timeoutMs` bounds the wait for its processes. */
   async removeContainer(id: string, timeoutMs: number | undefined, signal?: AbortSignal): Promise<void> {
     const container = this.lookupContainer(id);
@@ -107,8 +121,8 @@ export class Sandbox {
   async destroy(signal?: AbortSignal): Promise<void> {
     this.#destroyed = true;
     this.workshop.oom.end();
-    const running = [...this.#containers.values()].filter((container) => container !== "creating");
-    await Promise.all(running.map(({ id }) => this.#endContainer(id, signal)));
+    (await this.#memoryAgent)?.[Symbol.dispose]();
+    await Promise.all(this.#running().map(({ id }) => this.#endContainer(id, signal)));
     await this.workshop.storages.destroy();
     this.#namespaces?.[Symbol.dispose]();
     log.info("sandbox destroyed");

@@ -7,7 +7,7 @@ import { serveListener, serveUnix } from "#ttrpc/listener.ts";
 import { serveSerialLink } from "#ttrpc/serial-link.ts";
 import type { TtrpcServer } from "#ttrpc/server.ts";
 import { waitForDevice } from "./device/hotplug.ts";
-import type { ServerAddress } from "./options.ts";
+import type { ServerAddress } from "./option-value.ts";
 
 /** VMADDR_CID_HOST (linux/vm_sockets.h): containers of the guest may reach the port too, and are turned away. */
 const HOST_CID = 2;

@@ -26,11 +26,6 @@ describe("health", () => {
     expect(versions.grpcVersion).toBe("0.0.1");
     expect(versions.agentVersion).toMatch(/^\d+\.\d+\.\d+$/);
   });
-
-  agentTest("calls beyond this issue answer UNIMPLEMENTED", async () => {
-    expect(await failure(box.agent.setPolicy({ policy: "" }))).toMatchObject({ code: "UNIMPLEMENTED" });
-    expect(await failure(box.agent.addSwapPath({ path: "/x" }))).toMatchObject({ code: "UNIMPLEMENTED" });
-  });
 });
 
 describe("a container", () => {

@@ -55,17 +55,23 @@ export class AgentProcess implements AsyncDisposable {
     this.client = client;
   }
 
-  static async start(options: { readonly args?: readonly string[] } = {}): Promise<AgentProcess> {
+  /** `network` gives it a network namespace of its own; `config` is the text of its configuration file. */
+  static async start(
+    options: { readonly args?: readonly string[]; readonly network?: boolean; readonly config?: string } = {},
+  ): Promise<AgentProcess> {
     const base = realpathSync(mkdtempSync(join(tmpdir(), "hako-agent-")));
     const cgroupDirectory = join(cgroupRoot() ?? "", base.slice(base.lastIndexOf("/") + 1));
     mkdirSync(cgroupDirectory);
     const socket = join(base, "agent.sock");
+    const config = join(base, "agent.toml");
+    writeFileSync(config, options.config ?? "");
     const command = [
       ...[
         "unshare",
         "--mount",
         "--propagation",
         "private",
+        ...(options.network ? ["--net"] : []),
         process.execPath,
         join(checkout, "src/main.ts"),
         "agent",
@@ -78,7 +84,7 @@ export class AgentProcess implements AsyncDisposable {
         "--cgroup-root",
         cgroupDirectory,
       ],
-      ...["--launcher", hakoInit, "--log-level", "error", ...(options.args ?? [])],
+      ...["--launcher", hakoInit, "--log-level", "error", "--config", config, ...(options.args ?? [])],
     ];
     const child = Bun.spawn(command, { cwd: checkout, stdio: ["ignore", "inherit", "inherit"] });
     const client = await connectAgent({ kind: "unix", path: socket }, { gone: child.exited });

@@ -4,11 +4,13 @@ import type { ServiceImplementation } from "#ttrpc/server.ts";
 import { containerMethods } from "./container.ts";
 import { fileMethods } from "./file.ts";
 import { guestMethods } from "./guest.ts";
+import { memoryMethods } from "./memory.ts";
 import { metricsMethods } from "./metrics.ts";
 import { networkMethods } from "./network.ts";
 import { processMethods } from "./process.ts";
 import { sandboxMethods } from "./sandbox.ts";
 import { stdioMethods } from "./stdio.ts";
+import { volumeMethods } from "./volume.ts";
 
 /** Some methods of grpc.AgentService. */
 export type AgentMethods = ServiceImplementation<typeof AgentServiceDefinition>;
@@ -29,6 +31,8 @@ export function agentService(runtime: AgentRuntime): AgentMethods {
     ...stdioMethods(runtime),
     ...networkMethods(runtime),
     ...guestMethods,
+    ...memoryMethods(runtime),
+    ...volumeMethods(runtime),
     ...fileMethods(runtime),
     ...metricsMethods,
   };

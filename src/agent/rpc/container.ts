@@ -1,6 +1,9 @@
 import { HakoError } from "#base/error.ts";
 import type { AgentMethods, AgentRuntime } from "./agent-service.ts";
 
+/** Kata's name for the one kind of log that its runtime asks for. */
+const TERMINATION_LOG = "termination_log";
+
 /** A container's life. */
 export function containerMethods({ sandbox }: AgentRuntime): AgentMethods {
   return {
@@ -28,6 +31,20 @@ export function containerMethods({ sandbox }: AgentRuntime): AgentMethods {
       return {
         cgroupStats: readCgroupStats(container.cgroup.directory),
         networkStats: container.init.exitCode === undefined ? readNetworkStats(container.init.pid) : [],
+      };
+    },
+    async getDiagnosticData({ logType, containerId }) {
+      const container = sandbox.lookupContainer(containerId);
+      if (logType !== TERMINATION_LOG) {
+        throw new HakoError(
+          "INVALID_ARGUMENT",
+          `Cannot read log ${JSON.stringify(logType.slice(0, 80))} of a container: only "${TERMINATION_LOG}" is kept`,
+        );
+      }
+      const { readTerminationLog } = await import("#agent/diagnostics.ts");
+      const { runDirectory } = sandbox.workshop;
+      return {
+        data: readTerminationLog(container.terminationLog, runDirectory, () => container.openRootfs()),
       };
     },
     async pauseContainer({ containerId }, { signal }) {

@@ -30,5 +30,13 @@ export function networkMethods({ sandbox }: AgentRuntime): AgentMethods {
       addNeighbors(neighbors.ARPNeighbors);
       return {};
     },
+    async getIPTables({ isIpv6 }, { signal }) {
+      const { savePacketFilter } = await import("#agent/packet-filter.ts");
+      return { data: await savePacketFilter(isIpv6, signal) };
+    },
+    async setIPTables({ isIpv6, data }, { signal }) {
+      const { restorePacketFilter } = await import("#agent/packet-filter.ts");
+      return { data: await restorePacketFilter(isIpv6, data, signal) };
+    },
   };
 }

@@ -1,5 +1,7 @@
+import { openEntry } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
 import { readText, writeText } from "#linux/file.ts";
+import { parseMountOptions } from "#linux/mount.ts";
 import type { Storage } from "#proto/agent.ts";
 import { setDirectoryAccess } from "./directory-access.ts";
 import { mountStorage } from "./mount-point.ts";
@@ -60,5 +62,18 @@ export const ephemeralHandler: StorageHandler = {
       throw error;
     }
     return attached;
+  },
+  async update(storage, { runDirectory }) {
+    if ((storage.fstype || "tmpfs") !== "tmpfs") {
+      throw new HakoError(
+        "UNIMPLEMENTED",
+        `Cannot update memory mounted as ${JSON.stringify(storage.fstype)}`,
+      );
+    }
+    const options = storage.options.filter((option) => !option.startsWith(GROUP_OPTION));
+    const { flags, data } = parseMountOptions(options);
+    using mounted = openEntry(runDirectory, storage.mountPoint);
+    const { remountTmpfs } = await import("#agent/volume.ts");
+    await remountTmpfs(mounted, data === "" ? [] : [data], flags);
   },
 };

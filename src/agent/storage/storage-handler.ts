@@ -20,6 +20,8 @@ export interface StorageHandler {
    * Throws INVALID_ARGUMENT for what the request states wrongly, DEADLINE_EXCEEDED for a device that does not appear.
    */
   attach(storage: Storage, context: StorageContext): Promise<AttachedStorage>;
+  /** Gives an attached storage the options of this request; a handler without it cannot. Throws INVALID_ARGUMENT. */
+  update?(storage: Storage, context: StorageContext): Promise<void>;
 }
 
 /** What handlers know beside the request. */

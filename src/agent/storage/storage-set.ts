@@ -119,6 +119,27 @@ export class StorageSet {
     return entry;
   }
 
+  /** Changes the limits of storages in use that can be changed: memory. Throws NOT_FOUND, UNIMPLEMENTED. */
+  async update(storages: readonly Storage[]): Promise<void> {
+    for (const storage of storages) {
+      const path = this.#normalize(storage.mountPoint);
+      const entry = this.#entries.get(path);
+      if (!entry) throw new HakoError("NOT_FOUND", `Cannot update storage "${path}": there is none`);
+      const handler = handlerByDriver.get(entry.storage.driver);
+      if (!handler?.update || storage.driver !== entry.storage.driver) {
+        throw new HakoError(
+          "UNIMPLEMENTED",
+          `Cannot update storage "${path}" of driver ${JSON.stringify(storage.driver)}`,
+        );
+      }
+      await entry.attached;
+      await handler.update(
+        { ...storage, mountPoint: path },
+        { ...this.#context, containerId: undefined, signal: undefined },
+      );
+    }
+  }
+
   /** Counts users down and detaches, in reverse order, what has none left. Failures are logged, not thrown. */
   async release(mountPoints: readonly string[]): Promise<void> {
     for (const path of mountPoints.toReversed()) {
