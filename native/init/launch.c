@@ -12,7 +12,7 @@
 
 #include <linux/magic.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "wire.h"
 
 /* Maps a request's memory file for reading; it must be sealed against change. */

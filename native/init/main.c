@@ -12,7 +12,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "pid1.h"
 #include "server.h"
 

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
 

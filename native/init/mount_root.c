@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "pid1.h"
 
 #define IMAGE_SERIAL "hako-guest"

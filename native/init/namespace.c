@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
 

@@ -14,7 +14,7 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
 

@@ -15,7 +15,7 @@
 
 #include <linux/magic.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
 

@@ -8,6 +8,7 @@
 #ifndef HAKO_VMM_EVENT_H
 #define HAKO_VMM_EVENT_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 
@@ -20,20 +21,28 @@ typedef void (*hako_source_handler)(struct hako_source *source, uint32_t events)
 struct hako_source {
 	int fd;
 	hako_source_handler handle;
-	struct hako_source *next_dead;	/* the loop's own */
 };
+
+#define HAKO_LOOP_ROUND		32
 
 struct hako_loop {
 	int epoll;
-	struct hako_source *dead;	/* removed while events of the same round are still to be handled */
+	/* This round's events; a source that is removed is taken out of what is still to be handled. */
+	struct epoll_event events[HAKO_LOOP_ROUND];
+	int count, at;
 };
 
 /* All return 0 or -errno. `events`: EPOLLIN, EPOLLOUT, EPOLLET, …; 0 keeps the source but waits for nothing. */
 int hako_loop_init(struct hako_loop *loop);
 int hako_source_add(struct hako_loop *loop, struct hako_source *source, uint32_t events);
 int hako_source_modify(struct hako_loop *loop, struct hako_source *source, uint32_t events);
-/* The descriptor stays open. After it the handler is not called again, not even in this round. */
+/*
+ * The descriptor stays open. After it the handler is not called again, not even in this round, and the source may be
+ * freed. Removing a source twice does no harm.
+ */
 void hako_source_remove(struct hako_loop *loop, struct hako_source *source);
+/* For ever: waits without the lock, and takes it for each handler. Returns -errno only if epoll itself fails. */
+int hako_loop_run(struct hako_loop *loop, pthread_mutex_t *lock);
 
 /* A timer is a source on a timerfd (CLOCK_MONOTONIC); 0 ns disarms it. hako_timer_read empties it. */
 int hako_timer_open(void);

@@ -16,17 +16,21 @@ struct hako_region {
 	uint8_t *host;
 	uint32_t slot;		/* KVM memory slot */
 	uint32_t flags;		/* HAKO_MEMORY_* of wire.h */
+	int file;		/* own descriptor of the file behind it, -1: anonymous */
+	uint64_t offset;	/* of the region in the file */
 };
 
 struct hako_memory {
 	struct hako_region regions[HAKO_REGIONS_MAX];	/* sorted by gpa */
 	uint32_t count;
 	int vm_fd;		/* -1: no KVM (fuzzing, tests) */
+	uint64_t window_gpa, window_size;	/* the devices' registers: no memory there */
 };
 
 /*
- * Maps a region and gives it to KVM. `fd` -1: anonymous. Returns the region, or NULL with -errno in *error:
- * -EEXIST when address or slot is taken, -EINVAL for sizes that are no whole pages or wrap.
+ * Maps a region and gives it to KVM. `fd` -1: anonymous; it stays the caller's. Returns the region, valid until
+ * the next add or remove, or NULL with -errno in *error: -EEXIST when address or slot is taken, -EINVAL for
+ * sizes that are no whole pages or wrap, -ENOSPC when there are HAKO_REGIONS_MAX.
  */
 struct hako_region *hako_memory_add(struct hako_memory *memory, const struct hako_region *wanted, int fd,
 				    uint64_t offset, int *error);
@@ -37,5 +41,18 @@ int hako_memory_remove(struct hako_memory *memory, uint32_t slot);
  * in a writable one). A length of 0 gives NULL.
  */
 void *hako_memory_at(const struct hako_memory *memory, uint64_t gpa, uint64_t length, bool write);
+
+/* The region that a host address lies in, or NULL. Takes no lock, so that a signal handler may ask. */
+const struct hako_region *hako_memory_find_host(const struct hako_memory *memory, const void *host);
+/* A region that can no longer be read to its end because its file became shorter, or NULL. */
+const struct hako_region *hako_memory_find_broken(const struct hako_memory *memory);
+const struct hako_region *hako_memory_find_slot(const struct hako_memory *memory, uint32_t slot);
+
+/*
+ * Writes a region's pages that are not zero to `file` (empty, of the full size) from `at` on. `pagemap`:
+ * /proc/PID/pagemap of this process, by which pages that were never touched are passed over unread; -1: all are
+ * read. Adds the bytes written to *written. 0 or -errno; -EFAULT when the file behind the region became shorter.
+ */
+int hako_memory_save(const struct hako_region *region, int file, uint64_t at, int pagemap, uint64_t *written);
 
 #endif

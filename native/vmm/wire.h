@@ -41,7 +41,8 @@ struct hako_header {
 #define HAKO_MEMORY_ADD		3	/* struct hako_memory_add; fds: [file] */
 #define HAKO_MEMORY_WRITE	4	/* struct hako_memory_write, then the bytes */
 #define HAKO_MEMORY_LOAD	5	/* struct hako_memory_load; fds: file, read into guest memory */
-#define HAKO_MEMORY_SAVE	6	/* paused; struct hako_memory_save[]; fds: file -> struct hako_memory_saved */
+#define HAKO_MEMORY_SAVE	6	/* paused; struct hako_memory_save[]; fds: file, [/proc/PID/pagemap of this process,
+					   makes it faster] -> struct hako_memory_saved */
 #define HAKO_VCPU_PUT		7	/* before, or paused; u32 vcpu, u32 0, then sections */
 #define HAKO_VCPU_GET		8	/* paused; u32 vcpu, u32 0 -> sections */
 #define HAKO_MACHINE_PUT	9	/* before, or paused; sections */
@@ -107,7 +108,7 @@ struct hako_memory_load {
 
 struct hako_memory_save {
 	uint32_t slot, reserved;
-	uint64_t offset;	/* where the slot goes in the file; pages of zeros become holes */
+	uint64_t offset;	/* where the slot goes in the file, which is empty and has its full size: zeros stay holes */
 };
 
 struct hako_memory_saved {

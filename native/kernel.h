@@ -3,8 +3,8 @@
  * System calls that musl does not wrap, and the cleanup attributes. Every function here returns a value >= 0
  * or a negative errno.
  */
-#ifndef HAKO_INIT_KERNEL_H
-#define HAKO_INIT_KERNEL_H
+#ifndef HAKO_KERNEL_H
+#define HAKO_KERNEL_H
 
 #include <errno.h>
 #include <fcntl.h>
