@@ -1,5 +1,5 @@
+import { closest } from "#base/closest.ts";
 import { HakoError } from "#base/error.ts";
-import { closest } from "./closest.ts";
 import { type Command, HELP_OPTION, type OptionSpec } from "./command.ts";
 
 /** The parsed words of one command. Asking for an option that the command does not declare is a defect. */

@@ -18,7 +18,7 @@ export const command: Command = {
     const { findPaths } = await import("#config/paths.ts");
     const { loadConfig } = await import("#config/load.ts");
     const paths = findPaths();
-    const checks = await checkHost(await loadConfig(paths.configFile), paths);
+    const checks = await checkHost(await loadConfig(paths.configFile, paths.configDialect), paths);
     const canRun = checks.every(({ needed, state }) => !needed || state !== "missing");
     if (input.flag("json")) printJson({ canRun, checks });
     else print(formatChecks(checks, canRun));

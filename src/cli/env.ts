@@ -24,7 +24,7 @@ export const command: Command = {
       hostKernel: release(),
       bun: Bun.version,
       ...paths,
-      config: await loadConfig(paths.configFile),
+      config: await loadConfig(paths.configFile, paths.configDialect),
     };
     if (input.flag("json")) printJson(found);
     else print(formatTable(flatten(found)));

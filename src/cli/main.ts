@@ -1,5 +1,5 @@
+import { closest } from "#base/closest.ts";
 import { HakoError } from "#base/error.ts";
-import { closest } from "./closest.ts";
 import type { Command } from "./command.ts";
 import { EXIT_HAKO_FAILED } from "./exit-code.ts";
 import { print, reportError } from "./output.ts";
@@ -26,6 +26,7 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
     "check",
     { summary: "Say whether this host can run containers, and why not", load: () => import("./check.ts") },
   ],
+  ["config", { summary: "Show, check and explain settings", load: () => import("./config.ts") }],
   ["env", { summary: "Print paths, versions and settings in use", load: () => import("./env.ts") }],
   ["version", { summary: "Print the version", load: () => import("./version.ts") }],
   [

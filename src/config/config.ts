@@ -1,48 +1,46 @@
-/** All settings that a file can change, with their units; `DEFAULT_CONFIG` holds without a file. */
-export interface Config {
-  readonly runtime: {
-    /** `auto` takes the first driver that can work on this host. */
-    readonly hypervisorName: "auto" | "qemu";
-  };
-  readonly qemu: {
-    /** The executable; searched in the usual directories when empty. */
-    readonly path: string;
-    /** A guest kernel (vmlinux with a PVH note, or bzImage) instead of the embedded one; the latter when empty. */
-    readonly kernel: string;
-    readonly machineType: "microvm" | "q35";
-    /** Added to the guest kernel's command line. */
-    readonly kernelParams: readonly string[];
-    readonly defaultVcpus: number;
-    readonly defaultMemoryMib: number;
-  };
-  readonly agent: {
-    /** How long the agent may take to answer for the first time; an emulated guest on a busy host is slow. */
-    readonly reconnectTimeoutMs: number;
-    readonly createContainerTimeoutMs: number;
-    readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
-  };
-  readonly network: {
-    /** IPv4 network out of which every sandbox gets four addresses. */
-    readonly pool: string;
-    readonly mtu: number;
-  };
-  readonly log: {
-    /** Bytes a log file of a detached container may have; one older file of that size is kept. */
-    readonly maxBytes: number;
-  };
+import defaults from "./default.json";
+import type { FileConfig } from "./schema.ts";
+
+type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : S;
+
+type CamelKeys<T> = T extends readonly (infer Item)[]
+  ? readonly CamelKeys<Item>[]
+  : T extends object
+    ? { readonly [K in keyof T as K extends string ? Camel<K> : K]: CamelKeys<T[K]> }
+    : T;
+
+/**
+ * All settings with their units as the schema states them: `[hypervisor.qemu] default_memory` is
+ * `config.hypervisor.qemu.defaultMemory`, in MiB.
+ */
+export type Config = CamelKeys<FileConfig>;
+export type HypervisorConfig = Config["hypervisor"]["qemu"];
+/** A monitor that has a table of its own. */
+export type HypervisorName = keyof Config["hypervisor"];
+
+/** What holds without a file; `write-default.ts` makes it from the schema. */
+export const DEFAULT_CONFIG: Config = defaults as Config;
+
+/** A checked file with the names that the rest of hako uses. */
+export function toConfig(file: FileConfig): Config {
+  return camelKeys(file) as Config;
 }
 
-export const DEFAULT_CONFIG: Config = {
-  runtime: { hypervisorName: "auto" },
-  qemu: {
-    path: "",
-    kernel: "",
-    machineType: "microvm",
-    kernelParams: [],
-    defaultVcpus: 1,
-    defaultMemoryMib: 256,
-  },
-  agent: { reconnectTimeoutMs: 30_000, createContainerTimeoutMs: 30_000, logLevel: "warn" },
-  network: { pool: "10.251.0.0/16", mtu: 1500 },
-  log: { maxBytes: 4 * 1024 * 1024 },
-};
+/** The same with the keys of all tables in camel case. */
+export function camelKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(camelKeys);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, member]) => [
+      key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+      camelKeys(member),
+    ]),
+  );
+}
+
+/** The table of a monitor; undefined for `auto`. */
+export function findHypervisorConfig(config: Config, name: string): HypervisorConfig | undefined {
+  return name in config.hypervisor ? config.hypervisor[name as HypervisorName] : undefined;
+}

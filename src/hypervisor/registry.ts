@@ -6,7 +6,7 @@ import type { Hypervisor, HypervisorProbe } from "./hypervisor.ts";
 const drivers: ReadonlyMap<string, (config: Config) => Promise<Hypervisor>> = new Map([
   [
     "qemu",
-    async ({ qemu }) => {
+    async ({ hypervisor: { qemu } }) => {
       const { QemuHypervisor } = await import("./qemu/hypervisor.ts");
       return new QemuHypervisor(qemu.path === "" ? {} : { binary: qemu.path });
     },

@@ -134,7 +134,7 @@ async function checkCgroup(): Promise<Finding> {
 
 async function checkMemory(config: Config): Promise<Finding> {
   const available = await availableMemory();
-  const wanted = config.qemu.defaultMemoryMib * MIB;
+  const wanted = config.hypervisor.qemu.defaultMemory * MIB;
   const text = `${formatSize(available)} available, a machine takes ${formatSize(wanted)} unless told otherwise`;
   return { state: available > wanted ? "ok" : "limited", detail: text };
 }

@@ -52,7 +52,7 @@ export class SandboxHost implements AsyncDisposable {
   /** Starts everything up to a container whose process is created but waits. On failure nothing is left behind. */
   static async create(request: RunRequest, timeline: Timeline, signal?: AbortSignal): Promise<SandboxHost> {
     const paths = findPaths();
-    const config = await loadConfig(paths.configFile);
+    const config = await loadConfig(paths.configFile, paths.configDialect);
     const store = new StateStore(paths.runDir);
     const handler = await lookupHandler("virt_container", { paths, config, store, timeline });
     await using cleanup = new AsyncDisposableStack();

@@ -20,7 +20,8 @@ export interface MachinePlan {
 
 /** Settles what the sandbox did not ask for. Throws INVALID_ARGUMENT for a machine that could not work. */
 export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
-  const memoryMib = spec.memoryMib ?? config.qemu.defaultMemoryMib;
+  refuseUnsafe(config);
+  const memoryMib = spec.memoryMib ?? config.hypervisor.qemu.defaultMemory;
   if (memoryMib < MIN_MEMORY_MIB) {
     throw new HakoError(
       "INVALID_ARGUMENT",
@@ -28,8 +29,8 @@ export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
     );
   }
   return {
-    machineType: spec.machineType ?? config.qemu.machineType,
-    vcpus: spec.vcpus ?? config.qemu.defaultVcpus,
+    machineType: spec.machineType ?? config.hypervisor.qemu.machineType,
+    vcpus: spec.vcpus ?? config.hypervisor.qemu.defaultVcpus,
     memoryMib,
     containerMemory: (memoryMib - GUEST_RESERVE_MIB) * MIB,
   };
@@ -37,6 +38,24 @@ export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
 
 /** What hako itself tells the guest's kernel and agent; the configuration's words come last and win. */
 export function kernelParams(agentParam: string, spec: SandboxSpec, config: Config): string[] {
+  const { enableDebug, logLevel } = config.agent.kata;
+  const words = config.hypervisor.qemu.kernelParams.split(/\s+/).filter((word) => word !== "");
   const timing = spec.timing ? ["hako.timing"] : [];
-  return ["quiet", agentParam, `agent.log=${config.agent.logLevel}`, ...timing, ...config.qemu.kernelParams];
+  return ["quiet", agentParam, `agent.log=${enableDebug ? "debug" : logLevel}`, ...timing, ...words];
+}
+
+/** A wish for protection that nobody can grant is refused, not passed over. */
+function refuseUnsafe(config: Config): void {
+  const { confidentialGuest, sevSnpGuest, rootless } = config.hypervisor.qemu;
+  if (confidentialGuest || sevSnpGuest) {
+    throw new HakoError(
+      "UNIMPLEMENTED",
+      'Cannot start a confidential guest: no driver can encrypt its memory yet ("confidential_guest" in the configuration)',
+    );
+  }
+  if (!rootless) return;
+  throw new HakoError(
+    "UNIMPLEMENTED",
+    'Cannot start the monitor as a user of its own yet ("rootless" in the configuration)',
+  );
 }

@@ -99,7 +99,7 @@ export class VirtSandbox implements Sandbox {
     const [assets, choice] = await Promise.all([this.#assets, this.#hypervisor]);
     const link = this.#cleanup.use(await openAgentLink(this.dir));
     const network = await this.#openNetwork(signal);
-    const files = this.#cleanup.use(openMachineFiles(assets, config.qemu.kernel));
+    const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
     for (const disk of files.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
     const guest = await Guest.start(
       {
@@ -117,7 +117,7 @@ export class VirtSandbox implements Sandbox {
           agent: link.channel,
         },
         agentAddress: link.address,
-        connectTimeoutMs: config.agent.reconnectTimeoutMs,
+        connectTimeoutMs: config.agent.kata.reconnectTimeoutMs,
         timeline,
         saveState: (monitor) => this.#saveMachine(monitor, choice.probe.accelerator),
       },
@@ -149,7 +149,7 @@ export class VirtSandbox implements Sandbox {
   #containerHost(release: () => Promise<void>): ContainerHost {
     return {
       release,
-      createTimeoutMs: this.#context.config.agent.createContainerTimeoutMs,
+      createTimeoutMs: this.#context.config.agent.kata.createContainerTimeout * 1000,
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),

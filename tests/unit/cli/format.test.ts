@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { closest } from "#cli/closest.ts";
+import { closest } from "#base/closest.ts";
 import { formatAge } from "#cli/duration.ts";
 import { formatHelp } from "#cli/help.ts";
 import { COMMANDS } from "#cli/main.ts";

@@ -2,7 +2,13 @@ import { expect, test } from "bun:test";
 import { DEFAULT_CONFIG } from "#config/config.ts";
 import { chooseHypervisor, hypervisorNames, lookupHypervisor } from "#hypervisor/registry.ts";
 
-const withoutQemu = { ...DEFAULT_CONFIG, qemu: { ...DEFAULT_CONFIG.qemu, path: "/nonexistent/qemu" } };
+const withoutQemu = {
+  ...DEFAULT_CONFIG,
+  hypervisor: {
+    ...DEFAULT_CONFIG.hypervisor,
+    qemu: { ...DEFAULT_CONFIG.hypervisor.qemu, path: "/nonexistent/qemu" },
+  },
+};
 
 test("every registered driver goes by its own name", async () => {
   for (const name of hypervisorNames) {
