@@ -69,6 +69,8 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["debootstrap", "tests: a Debian image"],
   ["iproute2", "tests: the peer of the netlink code"],
   ["e2fsprogs", "tests: the lab's disk"],
+  ["chromium", "tests: the page that hako bench writes"],
+  ["runc", "tests and benchmarks: the peer of hako run"],
   ["hyperfine", "benchmarks"],
 ];
 

@@ -27,6 +27,10 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
     { summary: "Say whether this host can run containers, and why not", load: () => import("./check.ts") },
   ],
   ["config", { summary: "Show, check and explain settings", load: () => import("./config.ts") }],
+  [
+    "bench",
+    { summary: "Measure sandboxes beside other runtimes on this host", load: () => import("./bench.ts") },
+  ],
   ["env", { summary: "Print paths, versions and settings in use", load: () => import("./env.ts") }],
   ["version", { summary: "Print the version", load: () => import("./version.ts") }],
   [

@@ -1,34 +1,9 @@
-/** What benchmarks share: order statistics, host facts, the JSON they print. */
+/** What benchmarks share: interleaved runs, host facts, the JSON they print. */
 import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
+import { type Summary, summarize } from "#base/summary.ts";
 
-export interface Summary {
-  readonly count: number;
-  readonly min: number;
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly max: number;
-}
-
-/** Order statistics of samples in any one unit; nearest rank. */
-export function summarize(samples: readonly number[]): Summary {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const rank = (share: number) =>
-    round(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN);
-  return {
-    count: sorted.length,
-    min: rank(0),
-    p50: rank(0.5),
-    p90: rank(0.9),
-    p99: rank(0.99),
-    max: rank(1),
-  };
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
-}
+export { type Summary, summarize };
 
 /** Runs every case once per round, in turn, so that drift of the machine hits all alike; milliseconds by name. */
 export async function interleave(
