@@ -1,4 +1,5 @@
 import type { AgentClient } from "#agent-client/client.ts";
+import type { PhaseBudget } from "#base/phase-budget.ts";
 import type { ImageConfig } from "#oci/image-spec.ts";
 import type { Mount } from "#oci/runtime-spec.ts";
 import { prepareImageRootfs } from "#resource/rootfs/image-rootfs.ts";
@@ -28,12 +29,15 @@ export interface ContainerResources extends Disposable {
 export async function prepareContainerResources(
   spec: ContainerSpec,
   stateDir: string,
+  budget: PhaseBudget,
   signal?: AbortSignal,
 ): Promise<ContainerResources> {
   using stack = new DisposableStack();
-  const rootfsWork = prepareImageRootfs(spec.image, spec.id, stateDir, signal);
+  const rootfsWork = budget.note("image", () => prepareImageRootfs(spec.image, spec.id, stateDir, signal));
   const volumesWork = spec.volumes.map((volume, index) =>
-    prepareVolume(volume, { containerId: spec.id, index, stateDir }, signal),
+    budget.note(`volume "${volume.guestPath}"`, () =>
+      prepareVolume(volume, { containerId: spec.id, index, stateDir }, signal),
+    ),
   );
   await useAll(stack, [rootfsWork, ...volumesWork]);
   const rootfs = await rootfsWork;

@@ -2,6 +2,7 @@ import type { AgentClient } from "#agent-client/client.ts";
 import { toProtoProcess, toProtoSpec } from "#agent-client/spec.ts";
 import { HakoError } from "#base/error.ts";
 import { abortable } from "#base/mutex.ts";
+import type { PhaseBudget } from "#base/phase-budget.ts";
 import type { Process as ProcessSpec, Spec } from "#oci/runtime-spec.ts";
 import { mergeEnv } from "#oci/spec-builder.ts";
 import type { Container, ContainerSpec, ContainerStats, ExecSpec } from "#runtime/container.ts";
@@ -11,6 +12,9 @@ import type { ContainerResources } from "./container-resources.ts";
 import { AgentProcess } from "./process.ts";
 import { summarizeStats } from "./stats.ts";
 import { splitUser } from "./user.ts";
+
+/** The budget of a call ends before the call's own time, so that its message is the one that is told. */
+const GRACE_MS = 1000;
 
 /** What a container needs from its sandbox. */
 export interface ContainerHost {
@@ -33,13 +37,14 @@ export class VirtContainer implements Container {
   readonly #request: ContainerSpec;
   readonly #spec: Spec;
   readonly #resources: ContainerResources;
+  readonly #budget: PhaseBudget;
   readonly #exited = Promise.withResolvers<number>();
   #process: AgentProcess | undefined;
 
   constructor(
     host: ContainerHost,
     state: ContainerState,
-    parts: { request: ContainerSpec; spec: Spec; resources: ContainerResources },
+    parts: { request: ContainerSpec; spec: Spec; resources: ContainerResources; budget: PhaseBudget },
   ) {
     this.id = state.id;
     this.state = state;
@@ -47,6 +52,7 @@ export class VirtContainer implements Container {
     this.#request = parts.request;
     this.#spec = parts.spec;
     this.#resources = parts.resources;
+    this.#budget = parts.budget;
     // Nobody may be waiting when the machine ends.
     this.#exited.promise.catch(() => {});
   }
@@ -59,22 +65,17 @@ export class VirtContainer implements Container {
   async create(signal?: AbortSignal): Promise<void> {
     const status = this.#next("create");
     const agent = this.#host.agent();
-    const options = { timeoutMs: this.#host.createTimeoutMs, ...(signal && { signal }) };
-    await this.#ask(this.#resources.copyFiles(agent, signal));
-    await this.#ask(
-      agent.createContainer(
-        {
-          containerId: this.id,
-          stringUser: splitUser(this.#resources.user),
-          storages: this.#resources.storages.map((storage) => ({
-            ...storage,
-            options: [...storage.options],
-          })),
-          OCI: toProtoSpec(this.#spec),
-        },
-        options,
-      ),
-    );
+    const request = {
+      containerId: this.id,
+      stringUser: splitUser(this.#resources.user),
+      storages: this.#resources.storages.map((storage) => ({ ...storage, options: [...storage.options] })),
+      OCI: toProtoSpec(this.#spec),
+    };
+    const copying = (inner: AbortSignal) => this.#resources.copyFiles(agent, inner);
+    const creating = (inner: AbortSignal) =>
+      agent.createContainer(request, { signal: inner, timeoutMs: this.#budget.remainingMs + GRACE_MS });
+    await this.#ask(this.#budget.run("copying files", copying, signal));
+    await this.#ask(this.#budget.run("creating in the guest", creating, signal));
     this.state.status = status;
   }
 

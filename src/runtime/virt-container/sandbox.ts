@@ -1,5 +1,6 @@
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
+import { PhaseBudget } from "#base/phase-budget.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor } from "#hypervisor/registry.ts";
@@ -74,19 +75,26 @@ export class VirtSandbox implements Sandbox {
     if (this.containers.has(request.id)) {
       throw new HakoError("ALREADY_EXISTS", `Sandbox "${this.id}" has a container "${request.id}"`);
     }
-    const preparing = prepareContainerResources(request, this.#context.paths.stateDir, signal);
+    const budget = new PhaseBudget(
+      `create container "${request.id.slice(0, 12)}"`,
+      this.#context.config.agent.kata.createContainerTimeout * 1000,
+    );
+    const preparing = this.#prepare(request, budget, signal);
     const resources = this.#cleanup.use(await this.timeline.measure("image", preparing));
     const spec = buildContainerSpec(request, resources, this.#plan.containerMemory);
     await using undo = new AsyncDisposableStack();
     const release = undo.use(new AsyncDisposableStack());
     release.use(resources);
-    for (const disk of resources.disks) {
-      const { id } = await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
-      release.defer(() => this.#unplug(id));
-    }
+    const attaching = async (inner: AbortSignal) => {
+      for (const disk of resources.disks) {
+        const { id } = await this.#devices.addDisk({ ...disk, readOnly: true }, inner);
+        release.defer(() => this.#unplug(id));
+      }
+    };
+    await budget.run("attaching disks", attaching, signal);
     const state = describeContainer(request, resources, spec.process?.args ?? []);
     const host = this.#containerHost(() => this.#forget(state, release));
-    const container = new VirtContainer(host, state, { request, spec, resources });
+    const container = new VirtContainer(host, state, { request, spec, resources, budget });
     this.state.containers.push(state);
     this.containers.set(request.id, container);
     undo.move();
@@ -154,6 +162,25 @@ export class VirtSandbox implements Sandbox {
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
     };
+  }
+
+  async #prepare(
+    request: ContainerSpec,
+    budget: PhaseBudget,
+    signal?: AbortSignal,
+  ): Promise<ContainerResources> {
+    let work: Promise<ContainerResources> | undefined;
+    const begin = (inner: AbortSignal) => {
+      work = prepareContainerResources(request, this.#context.paths.stateDir, budget, inner);
+      return work;
+    };
+    try {
+      return await budget.run("preparing image and volumes", begin, signal);
+    } catch (error) {
+      // What is ready too late has no other owner.
+      work?.then((late) => late[Symbol.dispose]()).catch(() => {});
+      throw error;
+    }
   }
 
   /** A container was removed from the guest: what it had goes, too. */
