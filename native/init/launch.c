@@ -5,6 +5,7 @@
 #include "launch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -83,22 +84,10 @@ struct birth {
 	bool in_cgroup;
 };
 
-static int clone_old(uint32_t flags, int *pidfd)
-{
-	/* clone(2) has no bit for CLONE_NEWTIME, and takes the termination signal in the same word. */
-	if (flags & CLONE_NEWTIME) {
-		int ret = hako_unshare(CLONE_NEWTIME);
-
-		if (ret < 0)
-			return ret;
-	}
-	return hako_result(syscall(SYS_clone, flags & ~(uint32_t)CLONE_NEWTIME, NULL, pidfd, NULL, 0));
-}
-
 static int child_clone(struct hako_launch *l, struct birth *b)
 {
 	const struct hako_request *q = l->request;
-	uint32_t flags = (q->new_namespaces & ~(uint32_t)CLONE_NEWCGROUP) | CLONE_PARENT | CLONE_PIDFD;
+	uint32_t flags = (q->new_namespaces & ~(uint32_t)(CLONE_NEWCGROUP | CLONE_NEWTIME)) | CLONE_PARENT | CLONE_PIDFD;
 	struct clone_args args = { .flags = flags, .pidfd = (uintptr_t)&b->pidfd };
 	int ret;
 
@@ -109,7 +98,7 @@ static int child_clone(struct hako_launch *l, struct birth *b)
 	}
 	ret = hako_clone3(&args);
 	if (ret == -ENOSYS)
-		return clone_old(flags, &b->pidfd);
+		return hako_result(syscall(SYS_clone, flags, NULL, &b->pidfd, NULL, 0));
 	if (args.flags & CLONE_INTO_CGROUP)
 		b->in_cgroup = true;
 	return ret;
@@ -130,10 +119,26 @@ static int cgroup_namespace_enter(struct hako_launch *l)
 	return ret < 0 ? hako_fail(l, HAKO_STEP_CGROUP, ret, "cgroup namespace") : 0;
 }
 
+/*
+ * What hooks of the OCI specification see: the container's namespaces and its finished file system, at the place
+ * where the agent has it, with the outer root around it. First the agent runs those that belong to its own side.
+ */
+static int hold_and_enter(struct hako_launch *l)
+{
+	int ret = 0;
+
+	if (l->request->flags & HAKO_FLAG_HOLD)
+		ret = hako_gate(l, HAKO_OP_HOLD, HAKO_OP_CONTINUE);
+	if (!ret)
+		ret = hako_hooks_run(l, HAKO_HOOK_CREATE);
+	return ret ? ret : hako_root_enter(l);
+}
+
 /* The container's process, from its birth to the attached mounts. */
 static int container_build(struct hako_launch *l)
 {
 	const struct hako_request *q = l->request;
+	bool keeps_outer = q->flags & HAKO_FLAG_HOLD || hako_hooks_exist(q, HAKO_HOOK_CREATE);
 	int ret;
 
 	if (l->in_userns) {
@@ -155,6 +160,8 @@ static int container_build(struct hako_launch *l)
 	if (!ret)
 		ret = hako_filesystems_create(l);
 	if (!ret)
+		ret = hako_root_place(l, !keeps_outer);
+	if (!ret && !keeps_outer)
 		ret = hako_root_enter(l);
 	if (!ret)
 		ret = hako_mounts_attach(l);
@@ -166,13 +173,26 @@ static int container_build(struct hako_launch *l)
 		ret = hako_terminal_attach_console(l);
 	if (!ret)
 		ret = hako_cwd_make(l);
+	if (!ret && keeps_outer)
+		ret = hold_and_enter(l);
 	return ret ? ret : hako_paths_protect(l);
+}
+
+/* Our pid as the outer /proc tells it, for the state that hooks are given; 0 when it cannot. */
+static int outer_pid(const struct hako_launch *l)
+{
+	char text[16] = "";
+
+	if (!l->request->hook_count || readlinkat(l->proc, "self", text, sizeof(text) - 1) < 0)
+		return 0;
+	return atoi(text);
 }
 
 static int container_run(struct hako_launch *l)
 {
 	int ret = 0;
 
+	l->outer_pid = outer_pid(l);
 	if (setsid() < 0)
 		return hako_fail(l, HAKO_STEP_TERMINAL, -errno, "setsid");
 	if (l->request->root) {
@@ -231,7 +251,9 @@ static int container_prepare(struct hako_launch *l)
 	ret = hako_sources_open(l);
 	if (!ret)
 		ret = hako_device_sources_open(l);
-	return ret ? ret : hako_join_namespaces(l);
+	if (!ret)
+		ret = hako_join_namespaces(l);
+	return ret ? ret : hako_time_namespace_make(l);
 }
 
 /* The same for a process that joins a running container; afterwards nothing of the outside is open any more. */

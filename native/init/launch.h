@@ -34,6 +34,7 @@ struct hako_launch {
 	bool in_cgroup;		/* PID 1 cloned the helper into the cgroup */
 	bool in_userns;		/* the container has a user namespace of its own */
 	bool in_cgroupns;	/* … a cgroup namespace */
+	int outer_pid;		/* the container's process as the agent sees it */
 	const char *program;	/* path that execve gets */
 };
 
@@ -45,8 +46,8 @@ int hako_report(int socket, const void *message, size_t size, int fd);
 /* Reports FAILED with a step (HAKO_STEP_*) and a formatted detail; returns error. */
 int hako_fail(const struct hako_launch *l, uint32_t step, int error, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-/* Reports READY and waits for START. Returns 0, or -ECANCELED when the agent hung up. */
-int hako_gate(const struct hako_launch *l);
+/* Reports READY or HOLD and waits for START or CONTINUE. Returns 0, or -ECANCELED when the agent hung up. */
+int hako_gate(const struct hako_launch *l, uint32_t report, uint32_t answer);
 
 /* namespace.c */
 int hako_join_namespaces(struct hako_launch *l);
@@ -58,12 +59,24 @@ int hako_userns_become_root(struct hako_launch *l);
 int hako_loopback_up(void);
 int hako_names_set(struct hako_launch *l);
 int hako_sysctls_write(struct hako_launch *l);
+/* A new time namespace for the child, with its offsets; they can only be set while nobody is in it. */
+int hako_time_namespace_make(struct hako_launch *l);
+/* A user namespace with these maps, as a descriptor. */
+int hako_userns_open(struct hako_launch *l, const struct hako_mount_map *map);
 
 /* root.c: paths inside the container's root; symbolic links cannot lead out of it. */
 int hako_root_open(int root, const char *path, uint64_t flags, uint64_t resolve);
 /* Like hako_root_open with O_PATH, but creates what is missing: directories, at the end one or a file. */
 int hako_root_make(int root, const char *path, bool directory);
+/* Attaches the root tree, over "/" or, when something shall still see the outer root, at its own place. */
+int hako_root_place(struct hako_launch *l, bool over_outer);
+/* Makes the attached tree the root and detaches the outer one. */
 int hako_root_enter(struct hako_launch *l);
+
+/* hook.c */
+bool hako_hooks_exist(const struct hako_request *q, uint32_t kind);
+/* Runs the hooks of a kind one after the other; the first that fails ends the launch. */
+int hako_hooks_run(const struct hako_launch *l, uint32_t kind);
 
 /* mount.c */
 int hako_sources_open(struct hako_launch *l);

@@ -31,8 +31,39 @@ static int mount_attributes(const struct hako_mount *m)
 	return ret < 0 ? ret : tree_attributes(m->tree, m->tree_set, m->tree_clear, AT_RECURSIVE);
 }
 
+/*
+ * A copy of what another container sees at a path. Only a mount of our own namespace can be copied, so the helper
+ * goes there and comes back; it resolves the path as that container would, without leaving its root.
+ */
+static int shared_source_open(struct hako_launch *l, const struct hako_mount *m)
+{
+	hako_auto_close int home = openat(l->proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	hako_auto_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	hako_auto_close int foreign_root = -1;
+	hako_auto_close int place = -1;
+	int tree, ret;
+
+	if (home < 0 || root < 0)
+		return -errno;
+	ret = hako_setns(l->fds[m->namespace_fd], CLONE_NEWNS);
+	if (ret < 0)
+		return ret;
+	foreign_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	place = foreign_root < 0 ? -errno : hako_root_open(foreign_root, m->source, O_PATH, 0);
+	tree = place < 0 ? place : hako_tree_clone(place, "", AT_EMPTY_PATH | AT_RECURSIVE);
+	ret = hako_setns(home, CLONE_NEWNS);
+	if (!ret && (fchdir(root) < 0 || chroot(".") < 0))
+		ret = -errno;
+	/* Nothing further may happen in the other container's file system. */
+	if (ret < 0)
+		_exit(1);
+	return tree;
+}
+
 static int bind_source_open(struct hako_launch *l, struct hako_mount *m)
 {
+	if (m->kind == HAKO_MOUNT_SHARED)
+		return shared_source_open(l, m);
 	if (m->kind == HAKO_MOUNT_CGROUP) {
 		if (l->request->cgroup == HAKO_NO_FD)
 			return -EINVAL;
@@ -43,8 +74,26 @@ static int bind_source_open(struct hako_launch *l, struct hako_mount *m)
 
 static bool is_bind(const struct hako_launch *l, const struct hako_mount *m)
 {
-	return m->kind == HAKO_MOUNT_BIND || m->kind == HAKO_MOUNT_BIND_TREE ||
+	return m->kind == HAKO_MOUNT_BIND || m->kind == HAKO_MOUNT_BIND_TREE || m->kind == HAKO_MOUNT_SHARED ||
 	       (m->kind == HAKO_MOUNT_CGROUP && !l->in_cgroupns);
+}
+
+/* Shows the owners of a bind mount's files as its map says (mount_setattr(2), MOUNT_ATTR_IDMAP). */
+static int mount_map_apply(struct hako_launch *l, const struct hako_mount *m)
+{
+	const struct hako_mount_map *map;
+	hako_auto_close int userns = -1;
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP };
+
+	if (!m->map)
+		return 0;
+	map = &l->request->mount_maps[m->map - 1];
+	userns = hako_userns_open(l, map);
+	if (userns < 0)
+		return userns;
+	attr.userns_fd = (uint64_t)userns;
+	return hako_result(syscall(SYS_mount_setattr, m->tree, "", AT_EMPTY_PATH | (map->recursive ? AT_RECURSIVE : 0),
+				   &attr, sizeof(attr)));
 }
 
 static int null_open(void)
@@ -85,6 +134,9 @@ int hako_sources_open(struct hako_launch *l)
 		ret = mount_attributes(m);
 		if (ret < 0)
 			return hako_fail(l, HAKO_STEP_MOUNT, ret, "%s (attributes)", m->target);
+		ret = mount_map_apply(l, m);
+		if (ret < 0)
+			return hako_fail(l, HAKO_STEP_MOUNT, ret, "%s (ID map)", m->target);
 	}
 	return 0;
 }

@@ -4,11 +4,13 @@
 
 #include <grp.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "../kernel.h"
 #include "launch.h"
@@ -128,6 +130,69 @@ int hako_id_maps_write(struct hako_launch *l, int pid)
 		return 0;
 	ret = id_map_write(l, pid, "gid_map", q->gid_maps, q->gid_map_count);
 	return ret ? ret : id_map_write(l, pid, "uid_map", q->uid_maps, q->uid_map_count);
+}
+
+/*
+ * A namespace for the mapping alone: a child that is born into it keeps it alive until the descriptor does. The
+ * child shares nothing with us and never runs more than the read that ends with our end of the pipe.
+ */
+int hako_userns_open(struct hako_launch *l, const struct hako_mount_map *map)
+{
+	struct hako_id_map maps[HAKO_ID_MAPS_MAX];
+	char path[32];
+	int pipes[2];
+	int fd, ret;
+	pid_t pid;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return -errno;
+	pid = hako_result(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0));
+	if (pid == 0) {
+		char end;
+
+		close(pipes[1]);
+		_exit(read(pipes[0], &end, 1) != 0);
+	}
+	close(pipes[0]);
+	if (pid < 0) {
+		close(pipes[1]);
+		return pid;
+	}
+	memcpy(maps, map->gids, map->gid_count * sizeof(maps[0]));
+	ret = id_map_write(l, pid, "gid_map", maps, map->gid_count);
+	memcpy(maps, map->uids, map->uid_count * sizeof(maps[0]));
+	if (!ret)
+		ret = id_map_write(l, pid, "uid_map", maps, map->uid_count);
+	snprintf(path, sizeof(path), "%d/ns/user", pid);
+	fd = ret ? ret : hako_result(openat(l->proc, path, O_RDONLY | O_CLOEXEC));
+	close(pipes[1]);
+	waitpid(pid, NULL, 0);
+	return fd;
+}
+
+int hako_time_namespace_make(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	hako_auto_close int fd = -1;
+	int ret;
+
+	if (!(q->new_namespaces & CLONE_NEWTIME))
+		return 0;
+	ret = hako_unshare(CLONE_NEWTIME);
+	if (ret < 0)
+		return hako_fail(l, HAKO_STEP_TIME, ret, "time namespace");
+	if (!q->time_offset_count)
+		return 0;
+	fd = openat(l->proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return hako_fail(l, HAKO_STEP_TIME, -errno, "timens_offsets");
+	for (uint32_t i = 0; i < q->time_offset_count; i++) {
+		const struct hako_time_offset *t = &q->time_offsets[i];
+
+		if (dprintf(fd, "%u %lld %u\n", t->clock, (long long)t->seconds, t->nanoseconds) < 0)
+			return hako_fail(l, HAKO_STEP_TIME, -errno, "clock %u", t->clock);
+	}
+	return 0;
 }
 
 int hako_userns_become_root(struct hako_launch *l)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -17,6 +18,20 @@
 #include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
+
+#define IOPRIO_WHO_PROCESS 1
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
+
+/* struct sched_attr of <linux/sched/types.h>, which clashes with the C library's. */
+struct hako_sched_attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
 
 static int oom_score_write(struct hako_launch *l)
 {
@@ -31,8 +46,27 @@ static int oom_score_write(struct hako_launch *l)
 	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
 }
 
+static int scheduler_set(struct hako_launch *l)
+{
+	const struct hako_scheduler *s = &l->request->scheduler;
+	struct hako_sched_attr attr = {
+		.size = sizeof(attr),
+		.policy = s->policy,
+		.flags = s->flags,
+		.nice = s->nice,
+		.priority = s->priority,
+		.runtime = s->runtime,
+		.deadline = s->deadline,
+		.period = s->period,
+	};
+
+	if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
+		return hako_fail(l, HAKO_STEP_SCHEDULER, -errno, "policy %u", s->policy);
+	return 0;
+}
+
 /*
- * What only the outer root may set and children inherit: the OOM score, and hard limits above our own. The
+ * What only the outer root may set and children inherit: I/O priority and scheduler, the OOM score, and hard limits above our own. The
  * exact limits follow right before execve, when a low one can no longer disturb the set-up.
  */
 int hako_outer_limits_set(struct hako_launch *l)
@@ -42,6 +76,13 @@ int hako_outer_limits_set(struct hako_launch *l)
 
 	if (ret)
 		return hako_fail(l, HAKO_STEP_OOM_SCORE, ret, "%d", q->oom_score);
+	if (q->io_priority && syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, q->io_priority) < 0)
+		return hako_fail(l, HAKO_STEP_SCHEDULER, -errno, "I/O priority 0x%x", q->io_priority);
+	if (q->has_scheduler && q->scheduler.policy != SCHED_DEADLINE) {
+		ret = scheduler_set(l);
+		if (ret)
+			return ret;
+	}
 	for (uint32_t i = 0; i < q->rlimit_count; i++) {
 		struct rlimit limit;
 
@@ -55,6 +96,18 @@ int hako_outer_limits_set(struct hako_launch *l)
 					 q->rlimits[i].resource, (unsigned long long)q->rlimits[i].hard);
 	}
 	return 0;
+}
+
+/* A process with a deadline cannot fork: so this one is set by the container's process for itself. */
+static int deadline_set(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+
+	if (!q->has_scheduler || q->scheduler.policy != SCHED_DEADLINE)
+		return 0;
+	if (!q->root)
+		return hako_fail(l, HAKO_STEP_SCHEDULER, -EOPNOTSUPP, "a deadline for a process that joins");
+	return scheduler_set(l);
 }
 
 static int limits_set(struct hako_launch *l)
@@ -209,14 +262,36 @@ static int user_set(struct hako_launch *l)
 	return 0;
 }
 
+/* What the security module shall make of us at execve; children inherit it, so a helper may set it, too. */
+static int label_set(struct hako_launch *l)
+{
+	const struct hako_request *q = l->request;
+	bool apparmor = q->label_kind == HAKO_LABEL_APPARMOR;
+	char text[HAKO_PATH_MAX + 8];
+	hako_auto_close int fd = -1;
+
+	if (!q->label_kind)
+		return 0;
+	/* One write: the kernel takes no second part. */
+	snprintf(text, sizeof(text), "%s%s", apparmor ? "exec " : "", q->label);
+	fd = openat(l->proc, apparmor ? "thread-self/attr/apparmor/exec" : "thread-self/attr/exec", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return hako_fail(l, HAKO_STEP_LABEL, -errno, "%s", q->label);
+	return 0;
+}
+
 int hako_process_confine(struct hako_launch *l)
 {
 	struct hako_request *q = l->request;
 	int cwd, ret;
 
 	ret = stdio_set(l);
+	if (!ret)
+		ret = deadline_set(l);
 	if (ret)
 		return ret;
+	if (q->has_personality && personality(q->personality) < 0)
+		return hako_fail(l, HAKO_STEP_PERSONALITY, -errno, "0x%x", q->personality);
 	cwd = cwd_enter(q->cwd);
 	ret = bounding_set_drop(l);
 	if (!ret)
@@ -233,7 +308,8 @@ int hako_process_confine(struct hako_launch *l)
 	if (cwd)
 		return hako_fail(l, HAKO_STEP_CWD, cwd, "%s", q->cwd);
 	hako_home_set(q);
-	return hako_program_find(l);
+	ret = hako_program_find(l);
+	return ret ? ret : label_set(l);
 }
 
 static void signals_reset(void)
@@ -288,7 +364,9 @@ int hako_process_execute(struct hako_launch *l)
 	/* Without hako-init nobody could tell how the process ends. (A change of the user would clear this.) */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return hako_fail(l, HAKO_STEP_CLONE, -errno, "parent death signal");
-	ret = hako_gate(l);
+	ret = hako_gate(l, HAKO_OP_READY, HAKO_OP_START);
+	if (!ret)
+		ret = hako_hooks_run(l, HAKO_HOOK_START);
 	if (!ret)
 		ret = filter_load(l);
 	if (ret)

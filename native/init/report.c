@@ -55,9 +55,9 @@ int hako_fail(const struct hako_launch *l, uint32_t step, int error, const char 
 	return error;
 }
 
-int hako_gate(const struct hako_launch *l)
+int hako_gate(const struct hako_launch *l, uint32_t report, uint32_t answer)
 {
-	uint32_t op = HAKO_OP_READY;
+	uint32_t op = report;
 	ssize_t length;
 	int ret = hako_report(l->report, &op, sizeof(op), -1);
 
@@ -66,5 +66,5 @@ int hako_gate(const struct hako_launch *l)
 	do {
 		length = read(l->report, &op, sizeof(op));
 	} while (length < 0 && errno == EINTR);
-	return length == (ssize_t)sizeof(op) && op == HAKO_OP_START ? 0 : -ECANCELED;
+	return length == (ssize_t)sizeof(op) && op == answer ? 0 : -ECANCELED;
 }

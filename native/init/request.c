@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <linux/mount.h>
 #include <linux/sched.h>
@@ -32,7 +33,8 @@ static bool one_bit_of(uint32_t value, uint32_t mask)
 static void parse_flags(struct hako_request *q, struct hako_reader *r)
 {
 	q->flags = hako_take_u32(r);
-	hako_reader_check(r, !(q->flags & ~(HAKO_FLAG_TERMINAL | HAKO_FLAG_NO_NEW_PRIVS | HAKO_FLAG_READONLY_ROOT)));
+	hako_reader_check(r, !(q->flags & ~(HAKO_FLAG_TERMINAL | HAKO_FLAG_NO_NEW_PRIVS | HAKO_FLAG_READONLY_ROOT |
+						    HAKO_FLAG_HOLD)));
 }
 
 static void parse_args(struct hako_request *q, struct hako_reader *r)
@@ -288,6 +290,130 @@ static void parse_seccomp(struct hako_request *q, struct hako_reader *r)
 	q->filter_length = (uint32_t)(size / sizeof(struct sock_filter));
 }
 
+static void parse_time_offset(struct hako_request *q, struct hako_reader *r)
+{
+	struct hako_time_offset *offset = take_slot(r, q->time_offsets, q->time_offset_count);
+
+	if (!offset)
+		return;
+	offset->clock = hako_take_u32(r);
+	offset->seconds = (int64_t)hako_take_u64(r);
+	offset->nanoseconds = hako_take_u32(r);
+	hako_reader_check(r, offset->clock == CLOCK_MONOTONIC || offset->clock == CLOCK_BOOTTIME);
+	hako_reader_check(r, offset->nanoseconds < 1000000000);
+}
+
+static void parse_personality(struct hako_request *q, struct hako_reader *r)
+{
+	q->personality = hako_take_u32(r);
+	q->has_personality = true;
+}
+
+static void parse_io_priority(struct hako_request *q, struct hako_reader *r)
+{
+	q->io_priority = hako_take_u32(r);
+	hako_reader_check(r, q->io_priority <= UINT16_MAX);
+}
+
+static void parse_scheduler(struct hako_request *q, struct hako_reader *r)
+{
+	struct hako_scheduler *s = &q->scheduler;
+
+	s->policy = hako_take_u32(r);
+	s->nice = (int32_t)hako_take_u32(r);
+	s->priority = hako_take_u32(r);
+	s->flags = hako_take_u64(r);
+	s->runtime = hako_take_u64(r);
+	s->deadline = hako_take_u64(r);
+	s->period = hako_take_u64(r);
+	q->has_scheduler = true;
+	hako_reader_check(r, s->policy <= 7 && s->nice >= -20 && s->nice <= 19 && s->priority <= 99);
+}
+
+static void parse_label(struct hako_request *q, struct hako_reader *r)
+{
+	q->label_kind = hako_take_u32(r);
+	q->label = hako_take_string(r, HAKO_PATH_MAX);
+	hako_reader_check(r, q->label_kind == HAKO_LABEL_APPARMOR || q->label_kind == HAKO_LABEL_SELINUX);
+	hako_reader_check(r, q->label[0] != 0);
+}
+
+static void parse_hook(struct hako_request *q, struct hako_reader *r)
+{
+	struct hako_hook *hook = take_slot(r, q->hooks, q->hook_count);
+	uint32_t arg_count, count;
+	char **strings;
+
+	if (!hook)
+		return;
+	hook->kind = hako_take_u32(r);
+	hook->timeout = hako_take_u32(r);
+	arg_count = hako_take_u32(r);
+	hook->path = hako_take_absolute(r);
+	hook->state_before = hako_take_string(r, HAKO_REQUEST_MAX);
+	hook->state_after = hako_take_string(r, HAKO_REQUEST_MAX);
+	hako_reader_check(r, hook->kind == HAKO_HOOK_CREATE || hook->kind == HAKO_HOOK_START);
+	hako_reader_check(r, hook->timeout <= HAKO_HOOK_TIMEOUT_MAX);
+	strings = hako_take_strings(r, &count);
+	if (!strings)
+		return;
+	if (arg_count < 1 || arg_count > count) {
+		r->error = -EINVAL;
+		free(strings);
+		return;
+	}
+	/* There is room for two entries more: the NULLs behind arguments and environment. */
+	memmove(strings + arg_count + 1, strings + arg_count, (count - arg_count) * sizeof(*strings));
+	strings[arg_count] = NULL;
+	strings[count + 1] = NULL;
+	hook->args = strings;
+	hook->env = strings + arg_count + 1;
+}
+
+static void parse_mount_map(struct hako_request *q, struct hako_reader *r)
+{
+	struct hako_mount_map *map = take_slot(r, q->mount_maps, q->mount_map_count);
+	uint32_t mount;
+	size_t total;
+
+	if (!map)
+		return;
+	mount = hako_take_u32(r);
+	map->recursive = hako_take_u32(r);
+	map->uid_count = hako_take_u32(r);
+	total = hako_reader_left(r) / sizeof(struct hako_id_map);
+	if (total > 2 * HAKO_ID_MAPS_MAX || map->uid_count > HAKO_ID_MAPS_MAX)
+		r->error = -E2BIG;
+	hako_reader_check(r, mount < q->mount_count && map->uid_count > 0 && map->uid_count < total);
+	if (r->error)
+		return;
+	hako_reader_check(r, q->mounts[mount].kind == HAKO_MOUNT_BIND || q->mounts[mount].kind == HAKO_MOUNT_BIND_TREE);
+	map->gid_count = (uint32_t)total - map->uid_count;
+	if (map->gid_count > HAKO_ID_MAPS_MAX)
+		r->error = -E2BIG;
+	map->uids = r->at;
+	map->gids = map->uids + map->uid_count * sizeof(struct hako_id_map);
+	if (!r->error)
+		r->at += total * sizeof(struct hako_id_map);
+	q->mounts[mount].map = q->mount_map_count;
+}
+
+static void parse_shared(struct hako_request *q, struct hako_reader *r)
+{
+	struct hako_mount *mount = take_slot(r, q->mounts, q->mount_count);
+
+	if (!mount)
+		return;
+	mount->kind = HAKO_MOUNT_SHARED;
+	mount->namespace_fd = hako_take_u32(r);
+	mount->source = hako_take_absolute(r);
+	mount->target = hako_take_absolute(r);
+	mount->type = "";
+	mount->options = "";
+	mount->tree = -1;
+	hako_reader_check(r, mount->target[strspn(mount->target, "/")] != 0);
+}
+
 static const struct {
 	void (*parse)(struct hako_request *q, struct hako_reader *r);
 	bool repeated;
@@ -317,11 +443,19 @@ static const struct {
 	[HAKO_FIELD_HOSTNAME] = { parse_hostname, false },
 	[HAKO_FIELD_DOMAINNAME] = { parse_domainname, false },
 	[HAKO_FIELD_SECCOMP] = { parse_seccomp, false },
+	[HAKO_FIELD_TIME_OFFSET] = { parse_time_offset, true },
+	[HAKO_FIELD_PERSONALITY] = { parse_personality, false },
+	[HAKO_FIELD_IO_PRIORITY] = { parse_io_priority, false },
+	[HAKO_FIELD_SCHEDULER] = { parse_scheduler, false },
+	[HAKO_FIELD_LABEL] = { parse_label, false },
+	[HAKO_FIELD_HOOK] = { parse_hook, true },
+	[HAKO_FIELD_MOUNT_MAP] = { parse_mount_map, true },
+	[HAKO_FIELD_SHARED] = { parse_shared, true },
 };
 
 static int parse_fields(struct hako_request *q, struct hako_reader *all, uint32_t count, const char **why)
 {
-	uint32_t seen = 0;
+	uint64_t seen = 0;
 
 	while (count--) {
 		uint32_t type = hako_take_u32(all);
@@ -332,9 +466,9 @@ static int parse_fields(struct hako_request *q, struct hako_reader *all, uint32_
 		if (all->error || length > hako_reader_left(all) || type >= HAKO_FIELD_COUNT || !fields[type].parse)
 			return -EBADMSG;
 		*why = "a field occurs twice";
-		if (!fields[type].repeated && seen & 1u << type)
+		if (!fields[type].repeated && seen & 1ull << type)
 			return -EBADMSG;
-		seen |= 1u << type;
+		seen |= 1ull << type;
 		field.end = all->at += length;
 		fields[type].parse(q, &field);
 		*why = "a field's content is damaged, out of range or over a limit";
@@ -357,6 +491,10 @@ static bool indexes_good(const struct hako_request *q, uint32_t fd_count)
 	}
 	for (uint32_t i = 0; i < q->join_count; i++) {
 		if (q->joins[i].fd >= fd_count)
+			return false;
+	}
+	for (uint32_t i = 0; i < q->mount_count; i++) {
+		if (q->mounts[i].kind == HAKO_MOUNT_SHARED && q->mounts[i].namespace_fd >= fd_count)
 			return false;
 	}
 	if (q->target_fd != HAKO_NO_FD && q->target_fd >= fd_count)
@@ -384,10 +522,13 @@ static const char *find_contradiction(const struct hako_request *q, uint32_t fd_
 	if (!!(q->new_namespaces & CLONE_NEWUSER) != (q->uid_map_count && q->gid_map_count))
 		return "a new user namespace and ID maps belong together";
 	if (joins_container && (types || q->root || q->mount_count || q->device_count || q->masked_count ||
-				q->readonly_count || q->sysctl_count || q->hostname || q->domainname))
+				q->readonly_count || q->sysctl_count || q->hostname || q->domainname ||
+				q->time_offset_count || q->hook_count || q->flags & HAKO_FLAG_HOLD))
 		return "a process that joins a container cannot set the container up";
 	if (!joins_container && (!q->root || !(q->new_namespaces & CLONE_NEWNS)))
 		return "a container needs a root file system and a mount namespace of its own";
+	if (q->time_offset_count && !(q->new_namespaces & CLONE_NEWTIME))
+		return "time offsets need a new time namespace";
 	if ((q->hostname || q->domainname) && !(types & CLONE_NEWUTS))
 		return "a host name needs a UTS namespace";
 	return NULL;
@@ -429,6 +570,10 @@ void hako_request_release(struct hako_request *request)
 	free(request->env);
 	free(request->user.groups);
 	free(request->filter);
+	for (uint32_t i = 0; i < request->hook_count; i++) {
+		free(request->hooks[i].args);
+		request->hooks[i].args = NULL;
+	}
 	request->args = NULL;
 	request->env = NULL;
 	request->user.groups = NULL;

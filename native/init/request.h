@@ -24,6 +24,10 @@
 #define HAKO_DEVICES_MAX	256
 #define HAKO_PATHS_MAX		256	/* masked paths, read-only paths */
 #define HAKO_SYSCTLS_MAX	256
+#define HAKO_TIME_OFFSETS_MAX	2	/* monotonic and boot-time clock */
+#define HAKO_HOOKS_MAX		64
+#define HAKO_HOOK_TIMEOUT_MAX	86400	/* seconds */
+#define HAKO_MOUNT_MAPS_MAX	64
 
 struct hako_user {
 	uint32_t uid, gid, umask;
@@ -57,7 +61,35 @@ struct hako_mount {
 	const char *target, *source, *type;
 	const char *options;			/* option_count strings, one after the other */
 	uint32_t option_count;
+	uint32_t namespace_fd;			/* index of the pidfd of a shared mount */
+	uint32_t map;				/* 1 + index into mount_maps, 0 for none */
 	int tree;				/* the detached mount, -1 until made */
+};
+
+/* An ID-mapped mount: what belongs to IDs inside is shown as that of IDs outside. */
+struct hako_mount_map {
+	uint32_t recursive;
+	uint32_t uid_count, gid_count;
+	const uint8_t *uids, *gids;		/* struct hako_id_map each, unaligned */
+};
+
+struct hako_time_offset {
+	uint32_t clock;				/* CLOCK_* */
+	int64_t seconds;
+	uint32_t nanoseconds;
+};
+
+struct hako_scheduler {
+	uint32_t policy;			/* SCHED_* */
+	int32_t nice;
+	uint32_t priority;
+	uint64_t flags, runtime, deadline, period;
+};
+
+struct hako_hook {
+	uint32_t kind, timeout;
+	const char *path, *state_before, *state_after;
+	char **args, **env;			/* NULL-terminated; env lies behind args' end */
 };
 
 struct hako_device {
@@ -102,6 +134,18 @@ struct hako_request {
 	struct hako_sysctl sysctls[HAKO_SYSCTLS_MAX];
 	uint32_t sysctl_count;
 	const char *hostname, *domainname;
+	struct hako_time_offset time_offsets[HAKO_TIME_OFFSETS_MAX];
+	uint32_t time_offset_count;
+	bool has_personality, has_scheduler;
+	uint32_t personality;
+	uint32_t io_priority;			/* 0 leaves it as it is */
+	struct hako_scheduler scheduler;
+	uint32_t label_kind;			/* 0 for none */
+	const char *label;
+	struct hako_hook hooks[HAKO_HOOKS_MAX];
+	uint32_t hook_count;
+	struct hako_mount_map mount_maps[HAKO_MOUNT_MAPS_MAX];
+	uint32_t mount_map_count;
 	uint32_t seccomp_flags;
 	struct sock_filter *filter;		/* NULL when there is none */
 	uint32_t filter_length;

@@ -77,15 +77,15 @@ int hako_root_make(int root, const char *path, bool directory)
 	return fd == -ENOENT ? make_path(root, path, directory) : fd;
 }
 
-/*
- * Puts the detached root tree over "/", makes it the root and detaches the old one. From here on nothing of
- * the outer file system can be named; what is needed of it is held open.
- */
-int hako_root_enter(struct hako_launch *l)
+static uint64_t first_propagation(const struct hako_launch *l)
+{
+	return l->request->root_propagation == MS_SLAVE ? MS_SLAVE : MS_PRIVATE;
+}
+
+int hako_root_place(struct hako_launch *l, bool over_outer)
 {
 	hako_auto_close int outer = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	uint32_t wanted = l->request->root_propagation;
-	uint64_t propagation = wanted == MS_SLAVE ? MS_SLAVE : MS_PRIVATE;
+	hako_auto_close int place = -1;
 	int ret;
 
 	if (outer < 0)
@@ -93,21 +93,37 @@ int hako_root_enter(struct hako_launch *l)
 	ret = hako_tree_change(outer, AT_RECURSIVE, 0, 0, MS_PRIVATE);
 	if (ret < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, ret, "outer mounts made private");
-	ret = hako_tree_attach(l->root_tree, outer);
+	if (!over_outer) {
+		place = open(l->request->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (place < 0)
+			return hako_fail(l, HAKO_STEP_ROOT, -errno, "%s", l->request->root);
+	}
+	ret = hako_tree_attach(l->root_tree, over_outer ? outer : place);
 	if (ret < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, ret, "attach");
-	ret = hako_tree_change(l->root_tree, AT_RECURSIVE, 0, 0, propagation);
+	ret = hako_tree_change(l->root_tree, AT_RECURSIVE, 0, 0, first_propagation(l));
 	if (ret < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, ret, "propagation");
+	l->root = fcntl(l->root_tree, F_DUPFD_CLOEXEC, 0);
+	return l->root < 0 ? hako_fail(l, HAKO_STEP_ROOT, -errno, "root") : 0;
+}
+
+/* From here on nothing of the outer file system can be named; what is needed of it is held open. */
+int hako_root_enter(struct hako_launch *l)
+{
+	uint32_t wanted = l->request->root_propagation;
+	int ret;
+
 	if (fchdir(l->root_tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, -errno, "pivot_root");
 	/* The old root now lies over the new one: "." reaches it. */
 	if (hako_umount(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, -errno, "detach the old root");
+	hako_close(&l->root);
 	l->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (l->root < 0)
 		return hako_fail(l, HAKO_STEP_ROOT, -errno, "open the new root");
-	if (wanted && wanted != propagation) {
+	if (wanted && wanted != first_propagation(l)) {
 		ret = hako_tree_change(l->root, AT_RECURSIVE, 0, 0, wanted);
 		if (ret < 0)
 			return hako_fail(l, HAKO_STEP_ROOT, ret, "propagation");

@@ -16,9 +16,12 @@
  *   init -> agent  HELPER    {u32 op, i32 pid}                 + pidfd of the process that does the work
  *   init -> agent  PID       {u32 op, i32 pid}                 + pidfd
  *                  TERMINAL  {u32 op}                          + master side of the pseudo terminal
+ *                  HOLD      {u32 op}: with HAKO_FLAG_HOLD, when the container's file system is built and the
+ *                            process still has the outer root: it waits for CONTINUE
  *                  READY     {u32 op}: everything is set up, the process waits
  *                  FAILED    {u32 op, u32 step, i32 errno, detail: the rest, not terminated}
- *   agent -> init  START     {u32 op}: execute the program
+ *   agent -> init  CONTINUE  {u32 op}: the answer to HOLD
+ *                  START     {u32 op}: execute the program
  * End of file after START says that execve succeeded. If the agent closes its end before, the process exits.
  */
 #ifndef HAKO_INIT_WIRE_H
@@ -33,6 +36,8 @@
 #define HAKO_OP_FAILED		19
 #define HAKO_OP_START		20
 #define HAKO_OP_HELPER		21
+#define HAKO_OP_HOLD		22
+#define HAKO_OP_CONTINUE	23
 
 #define HAKO_NO_FD		0xffffffff
 #define HAKO_LAUNCH_FDS_MAX	32
@@ -73,16 +78,34 @@
 #define HAKO_FIELD_HOSTNAME	23	/* string */
 #define HAKO_FIELD_DOMAINNAME	24	/* string */
 #define HAKO_FIELD_SECCOMP	25	/* u32 SECCOMP_FILTER_FLAG_*, then struct sock_filter[] */
-#define HAKO_FIELD_COUNT	26
+#define HAKO_FIELD_TIME_OFFSET	26	/* u32 clock id, u64 seconds (signed), u32 nanoseconds; repeated */
+#define HAKO_FIELD_PERSONALITY	27	/* u32 as for personality(2) */
+#define HAKO_FIELD_IO_PRIORITY	28	/* u32 as for ioprio_set(2) */
+#define HAKO_FIELD_SCHEDULER	29	/* u32 policy, i32 nice, u32 priority, u64 flags, runtime, deadline, period */
+#define HAKO_FIELD_LABEL	30	/* u32 HAKO_LABEL_*, string */
+#define HAKO_FIELD_HOOK		31	/* u32 HAKO_HOOK_*, seconds (0: no limit), number of arguments; strings path,
+					   state before and after the pid, arguments, environment; repeated */
+#define HAKO_FIELD_MOUNT_MAP	32	/* u32 index of an earlier MOUNT, 1 for all mounts below it too, number of
+					   uid maps; u32 inside, outside, count of each uid map, then of gid maps */
+#define HAKO_FIELD_SHARED	33	/* u32 index of a pidfd, string source in its mount namespace, string target */
+#define HAKO_FIELD_COUNT	34
 
 #define HAKO_FLAG_TERMINAL	1	/* a pseudo terminal instead of the STDIO field */
 #define HAKO_FLAG_NO_NEW_PRIVS	2
 #define HAKO_FLAG_READONLY_ROOT	4
+#define HAKO_FLAG_HOLD		8	/* HOLD is reported and waited on before the root changes */
 
 #define HAKO_MOUNT_FILESYSTEM	0	/* a new instance of file system `type` */
 #define HAKO_MOUNT_BIND		1	/* the mount at `source` */
 #define HAKO_MOUNT_BIND_TREE	2	/* the same with all mounts below it */
 #define HAKO_MOUNT_CGROUP	3	/* the container's own cgroup tree */
+#define HAKO_MOUNT_SHARED	4	/* of a SHARED field only: something that another container sees */
+
+#define HAKO_HOOK_CREATE	1	/* in the container's namespaces, with the outer root still in place */
+#define HAKO_HOOK_START		2	/* in the container, before its program */
+
+#define HAKO_LABEL_APPARMOR	1	/* a profile's name */
+#define HAKO_LABEL_SELINUX	2	/* a security context */
 
 #define HAKO_STEP_REQUEST	1
 #define HAKO_STEP_OOM_SCORE	2
@@ -107,5 +130,10 @@
 #define HAKO_STEP_NO_NEW_PRIVS	21
 #define HAKO_STEP_SECCOMP	22
 #define HAKO_STEP_EXECVE	23
+#define HAKO_STEP_HOOK		24
+#define HAKO_STEP_TIME		25
+#define HAKO_STEP_SCHEDULER	26
+#define HAKO_STEP_PERSONALITY	27
+#define HAKO_STEP_LABEL		28
 
 #endif

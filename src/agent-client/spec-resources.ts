@@ -21,6 +21,9 @@ export function toProtoResources(resources: oci.Resources): proto.LinuxResources
     })),
     Network: resources.network && toNetwork(resources.network),
     Unified: resources.unified ?? {},
+    Rdma: Object.fromEntries(
+      Object.entries(resources.rdma ?? {}).map(([device, limits]) => [device, toRdma(device, limits)]),
+    ),
   });
 }
 
@@ -94,6 +97,14 @@ function toThrottles(blockIo: oci.BlockIoResources, name: ThrottleName): proto.L
       Rate: toUint64(device.rate, `${member} rate`),
     }),
   );
+}
+
+function toRdma(device: string, limits: { hcaHandles?: number; hcaObjects?: number }): proto.LinuxRdma {
+  const limit = (name: "hcaHandles" | "hcaObjects") =>
+    limits[name] === undefined
+      ? undefined
+      : toInteger(limits[name], "uint32", `${MEMBER}.rdma ${device} ${name}`);
+  return proto.LinuxRdma.fromPartial({ HcaHandles: limit("hcaHandles"), HcaObjects: limit("hcaObjects") });
 }
 
 function toNetwork(network: oci.NetworkResources): proto.LinuxNetwork {

@@ -1,7 +1,7 @@
 import { HakoError } from "#base/error.ts";
 import type * as oci from "#oci/runtime-spec.ts";
 import * as proto from "#proto/oci.ts";
-import { toInteger, toUint64 } from "./spec-number.ts";
+import { toInt64, toInteger, toUint64 } from "./spec-number.ts";
 import { toProtoResources } from "./spec-resources.ts";
 
 /**
@@ -45,6 +45,25 @@ export function toProtoProcess(process: oci.Process): proto.Process {
     ApparmorProfile: process.apparmorProfile ?? "",
     OOMScoreAdj: toInteger(process.oomScoreAdj ?? 0, "int32", "process.oomScoreAdj"),
     SelinuxLabel: process.selinuxLabel ?? "",
+    IOPriority: process.ioPriority && {
+      Class: process.ioPriority.class,
+      Priority: toInteger(process.ioPriority.priority, "int32", "process.ioPriority.priority"),
+    },
+    Scheduler: process.scheduler && toScheduler(process.scheduler),
+  });
+}
+
+function toScheduler(scheduler: oci.Scheduler): proto.LinuxScheduler {
+  const time = (name: "runtime" | "deadline" | "period") =>
+    toUint64(scheduler[name] ?? 0, `process.scheduler.${name}`);
+  return proto.LinuxScheduler.fromPartial({
+    Policy: scheduler.policy,
+    Nice: toInteger(scheduler.nice ?? 0, "int32", "process.scheduler.nice"),
+    Priority: toInteger(scheduler.priority ?? 0, "int32", "process.scheduler.priority"),
+    Flags: scheduler.flags ?? [],
+    Runtime: time("runtime"),
+    Deadline: time("deadline"),
+    Period: time("period"),
   });
 }
 
@@ -77,6 +96,8 @@ function toMount(mount: oci.Mount): proto.Mount {
     source: mount.source ?? "",
     type: mount.type ?? "",
     options: mount.options ?? [],
+    UIDMappings: (mount.uidMappings ?? []).map((mapping) => toMapping(mapping, "mounts uidMappings")),
+    GIDMappings: (mount.gidMappings ?? []).map((mapping) => toMapping(mapping, "mounts gidMappings")),
   });
 }
 
@@ -115,6 +136,19 @@ function toLinux(linux: oci.Linux): proto.Linux {
     ReadonlyPaths: linux.readonlyPaths ?? [],
     MountLabel: linux.mountLabel ?? "",
     IntelRdt: linux.intelRdt && { L3CacheSchema: linux.intelRdt.l3CacheSchema ?? "" },
+    Personality: linux.personality && {
+      Domain: linux.personality.domain,
+      Flags: linux.personality.flags ?? [],
+    },
+    TimeOffsets: Object.fromEntries(
+      Object.entries(linux.timeOffsets ?? {}).map(([clock, { secs, nanosecs }]) => [
+        clock,
+        {
+          Secs: toInt64(secs ?? 0, `linux.timeOffsets ${clock} secs`),
+          Nanosecs: toInteger(nanosecs ?? 0, "uint32", `linux.timeOffsets ${clock} nanosecs`),
+        },
+      ]),
+    ),
   });
 }
 
@@ -153,6 +187,7 @@ function toSeccomp(seccomp: oci.Seccomp): proto.LinuxSeccomp {
     Architectures: seccomp.architectures ?? [],
     Flags: seccomp.flags ?? [],
     Syscalls: (seccomp.syscalls ?? []).map(toSyscall),
+    ListenerPath: seccomp.listenerPath ?? "",
     ...errno,
   });
 }

@@ -3,21 +3,27 @@ import { Cgroup } from "#linux/cgroup/v2/cgroup.ts";
 import type { ControlFileWatcher } from "#linux/cgroup/v2/control-file-watcher.ts";
 import { MS, mountFileSystem, unmount } from "#linux/mount.ts";
 import type { CreateContainerRequest } from "#proto/agent.ts";
-import type { Linux, Process, Spec } from "#proto/oci.ts";
+import type { Hooks, Linux, Process, Spec } from "#proto/oci.ts";
 import { check, E, isErrno } from "#sys/errno.ts";
 import type { Fd } from "#sys/fd.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
 import { logger } from "#telemetry/log.ts";
 import { Container } from "./container.ts";
+import { ContainerHooks } from "./container-hooks.ts";
 import { cgroupComponents, cgroupResources, deviceRules } from "./container-resources.ts";
 import { placeDevices } from "./device/device-handler.ts";
 import type { DeviceLookup } from "./device/hotplug.ts";
 import { findTerminationLog } from "./diagnostics.ts";
+import { mergeHooks } from "./guest-hooks.ts";
+import type { SharedSource } from "./launcher/container-request.ts";
+import type { HookSubject } from "./launcher/hook-fields.ts";
 import type { Launcher } from "./launcher/launcher.ts";
 import type { OomEvents } from "./oom.ts";
 import { ContainerProcess } from "./process.ts";
 import { descriptorPath, openBelow, openRoot, splitBelow } from "./safe-directory.ts";
+import { containerName, findSharedMounts } from "./shared-mounts.ts";
 import { placeNamespaces, type SharedNamespaces } from "./shared-namespaces.ts";
+import { checkSpec } from "./spec-check.ts";
 import type { StorageSet } from "./storage/storage-set.ts";
 import { resolveProcessUser } from "./user.ts";
 
@@ -42,6 +48,15 @@ export interface NamespaceChoice {
   readonly sharePid: boolean;
 }
 
+/** What a new container has to know of its sandbox. */
+export interface SandboxContext {
+  readonly namespaces: NamespaceChoice;
+  /** The containers that are there. */
+  readonly neighbours: readonly Container[];
+  /** Hooks that the guest image brings for every container. */
+  readonly guestHooks: Hooks | undefined;
+}
+
 /** A specification whose needed parts are there. */
 interface CheckedSpec extends Spec {
   Process: Process;
@@ -62,12 +77,7 @@ function checkRequest(request: CreateContainerRequest): CheckedSpec {
   if (request.stdinPort || request.stdoutPort || request.stderrPort) {
     refuse(id, "UNIMPLEMENTED", "standard streams cannot be passed through to vsock ports");
   }
-  if (request.sharedMounts.length > 0)
-    refuse(id, "UNIMPLEMENTED", "mounts cannot be shared between containers");
-  const hooks = spec.Hooks;
-  if (hooks && Object.values(hooks).some((list) => Array.isArray(list) && list.length > 0)) {
-    refuse(id, "UNIMPLEMENTED", "hooks do not run in the guest");
-  }
+  checkSpec(spec);
   return { ...spec, Process: spec.Process, Linux: spec.Linux };
 }
 
@@ -134,7 +144,7 @@ function logged(what: string, id: string, step: () => Promise<void>): () => Prom
  */
 export async function createContainer(
   request: CreateContainerRequest,
-  namespaces: NamespaceChoice,
+  { namespaces, neighbours, guestHooks }: SandboxContext,
   workshop: ContainerWorkshop,
   signal?: AbortSignal,
 ): Promise<Container> {
@@ -155,36 +165,49 @@ export async function createContainer(
   const linux = placed.Linux ?? checked.Linux;
   const spec: CheckedSpec = {
     ...placed,
+    Hooks: mergeHooks(checked.Hooks, guestHooks),
     Process: resolveProcessUser(checked.Process, root, request.stringUser),
     Linux: {
       ...linux,
       Namespaces: placeNamespaces(linux.Namespaces, namespaces.shared, namespaces.sharePid),
     },
   };
+  const subject = { id, bundle: `${runDirectory}/${id}`, annotations: spec.Annotations };
+  const hooks = new ContainerHooks(spec.Hooks, subject);
+  const sharedMounts = findSharedMounts(request.sharedMounts, id, spec, neighbours);
   const cgroup = makeCgroup(spec, workshop, id, resources);
   const oom = resources.use(workshop.oom.watch(id, cgroup.directory));
   const container = new Container({
     id,
+    name: containerName(spec),
     cgroup,
     seccomp: spec.Linux.Seccomp,
     pipeSize: workshop.pipeSize,
     launcher: workshop.launcher,
     oom,
     terminationLog: findTerminationLog(spec),
+    hooks,
     openRootfs,
     resources,
   });
-  container.begin(await launchInit(container, spec, workshop, signal));
+  container.begin(await launchInit(container, spec, workshop, { hooks, subject, sharedMounts, signal }));
   // From here on the container owns its resources.
   undo.move();
   return container;
+}
+
+interface InitExtras {
+  readonly hooks: ContainerHooks;
+  readonly subject: HookSubject;
+  readonly sharedMounts: readonly SharedSource[];
+  readonly signal: AbortSignal | undefined;
 }
 
 async function launchInit(
   container: Container,
   spec: CheckedSpec,
   workshop: ContainerWorkshop,
-  signal: AbortSignal | undefined,
+  { hooks, subject, sharedMounts, signal }: InitExtras,
 ): Promise<ContainerProcess> {
   using cgroup = container.cgroup.open();
   return await ContainerProcess.launch({
@@ -198,6 +221,9 @@ async function launchInit(
         rootfs: spec.Root?.Path ?? "",
         cgroup,
         stdio,
+        hookSubject: subject,
+        sharedMounts,
+        hold: hooks.holding(signal),
         signal,
       }),
   });

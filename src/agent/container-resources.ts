@@ -123,6 +123,13 @@ export function cgroupResources(resources: LinuxResources): CgroupResources {
     ...(hugepages.length > 0 && {
       hugetlb: hugepages.map(({ Pagesize, Limit }) => ({ pageSize: Pagesize, limit: Limit })),
     }),
+    ...(Object.keys(resources.Rdma).length > 0 && {
+      rdma: Object.entries(resources.Rdma).map(([device, { HcaHandles, HcaObjects }]) => ({
+        device,
+        handles: HcaHandles,
+        objects: HcaObjects,
+      })),
+    }),
     ...(Object.keys(resources.Unified).length > 0 && { unified: resources.Unified }),
   };
 }

@@ -9,6 +9,7 @@ import type { StringUser } from "#proto/agent.ts";
 import type { LinuxResources, LinuxSeccomp, Process } from "#proto/oci.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
 import { logger } from "#telemetry/log.ts";
+import type { ContainerHooks } from "./container-hooks.ts";
 import { cgroupResources } from "./container-resources.ts";
 import { type ContainerAction, type ContainerState, nextState } from "./container-state.ts";
 import type { TerminationLog } from "./diagnostics.ts";
@@ -16,6 +17,7 @@ import type { Launcher } from "./launcher/launcher.ts";
 import type { OomWatch } from "./oom.ts";
 import { ContainerProcess } from "./process.ts";
 import { isSignalHandled } from "./signal-mask.ts";
+import { checkProcess } from "./spec-check.ts";
 import { resolveProcessUser } from "./user.ts";
 
 const SIGTERM = 15;
@@ -28,12 +30,15 @@ const log = logger("container");
 /** What a container is made of; {@link Container} takes it over. */
 export interface ContainerParts {
   readonly id: string;
+  /** What Kubernetes calls it; "" when nobody said. */
+  readonly name: string;
   readonly cgroup: Cgroup;
   readonly seccomp: LinuxSeccomp | undefined;
   readonly pipeSize: number;
   readonly launcher: Launcher;
   readonly oom: OomWatch;
   readonly terminationLog: TerminationLog;
+  readonly hooks: ContainerHooks;
   /** Opens the root directory as the agent sees it (O_PATH). */
   openRootfs(): Fd;
   /** Undoes, in reverse, all that was set up for the container. */
@@ -43,16 +48,19 @@ export interface ContainerParts {
 /** One container: its first process, the processes added to it, and all that must go when it goes. */
 export class Container {
   readonly id: string;
+  readonly name: string;
   readonly cgroup: Cgroup;
   readonly #parts: ContainerParts;
   readonly #mutex = new Mutex();
   readonly #removal = new AbortController();
   readonly #execs = new Map<string, ContainerProcess>();
   #init: ContainerProcess | undefined;
+  #pid = 0;
   #state: ContainerState = "created";
 
   constructor(parts: ContainerParts) {
     this.id = parts.id;
+    this.name = parts.name;
     this.cgroup = parts.cgroup;
     this.#parts = parts;
   }
@@ -80,6 +88,7 @@ export class Container {
   /** Takes the first process over, which waits to be let go. Called once, before anything else. */
   begin(init: ContainerProcess): void {
     this.#init = init;
+    this.#pid = init.pid;
     void init.exited.then(() => {
       this.#state = nextState(this.id, this.#state, "exit");
     });
@@ -116,7 +125,10 @@ export class Container {
   }
 
   async start(signal?: AbortSignal): Promise<void> {
-    await this.#act("start", signal, (stop) => this.init.start(stop));
+    await this.#act("start", signal, async (stop) => {
+      await this.init.start(stop);
+      await this.#parts.hooks.run("Poststart", this.init.pid, stop);
+    });
   }
 
   async pause(signal?: AbortSignal): Promise<void> {
@@ -137,6 +149,7 @@ export class Container {
     validateId(id, "exec id");
     await this.#locked(outer, async (signal) => {
       nextState(this.id, this.#state, "exec");
+      checkProcess(given);
       this.#reserve(id);
       const process = await this.#launchExec(id, given, user, signal);
       this.#execs.set(id, process);
@@ -249,6 +262,7 @@ export class Container {
     this.#execs.clear();
     this.#init?.[Symbol.dispose]();
     await this.#parts.resources.disposeAsync();
+    await this.#parts.hooks.run("Poststop", this.#pid, outer);
   }
 
   async #end(signal?: AbortSignal): Promise<void> {

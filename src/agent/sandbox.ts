@@ -2,10 +2,12 @@ import { HakoError } from "#base/error.ts";
 import { validateId } from "#base/id.ts";
 import { findStatus } from "#linux/file.ts";
 import type { CreateContainerRequest, CreateSandboxRequest, KernelModule } from "#proto/agent.ts";
+import type { Hooks } from "#proto/oci.ts";
 import { logger } from "#telemetry/log.ts";
 import type { Container } from "./container.ts";
 import { type ContainerWorkshop, createContainer } from "./container-creation.ts";
 import { setGuestDns } from "./guest-dns.ts";
+import { findGuestHooks } from "./guest-hooks.ts";
 import { LaunchError } from "./launcher/launch-error.ts";
 import type { MemoryAgent } from "./memory-agent/memory-agent.ts";
 import { SharedNamespaces } from "./shared-namespaces.ts";
@@ -23,6 +25,7 @@ export class Sandbox {
   readonly #containers = new Map<string, Container | "creating">();
   #namespaces: SharedNamespaces | undefined;
   #memoryAgent: Promise<MemoryAgent> | undefined;
+  #guestHooks: Hooks | undefined;
   #created = false;
   #destroyed = false;
 
@@ -33,11 +36,10 @@ export class Sandbox {
   /** Prepares the guest for its containers; once. */
   async create(request: CreateSandboxRequest, signal?: AbortSignal): Promise<void> {
     if (this.#created) throw new HakoError("ALREADY_EXISTS", "Cannot create the sandbox: it exists");
-    if (request.guestHookPath !== "") {
-      throw new HakoError("UNIMPLEMENTED", "Cannot create the sandbox: hooks do not run in the guest");
-    }
+    const guestHooks = request.guestHookPath === "" ? undefined : findGuestHooks(request.guestHookPath);
     request.kernelModules.forEach(checkModule);
     this.#created = true;
+    this.#guestHooks = guestHooks;
     try {
       this.#namespaces = new SharedNamespaces(request.hostname);
       await this.workshop.storages.attach(request.storages, undefined, signal);
@@ -65,7 +67,12 @@ export class Sandbox {
         );
       }
       const sharePid = request.sandboxPidns && !first;
-      const container = await createContainer(request, { shared, sharePid }, this.workshop, signal);
+      const context = {
+        namespaces: { shared, sharePid },
+        neighbours: this.#running(),
+        guestHooks: this.#guestHooks,
+      };
+      const container = await createContainer(request, context, this.workshop, signal);
       if (first) shared?.sharePid(container.init.pid);
       this.#containers.set(id, container);
       if (this.#destroyed) await this.removeContainer(id, undefined);

@@ -31,6 +31,21 @@ export interface Process {
   selinuxLabel?: string;
   /** -1000 to 1000. */
   oomScoreAdj?: number;
+  ioPriority?: { class: string; priority: number };
+  scheduler?: Scheduler;
+}
+
+export interface Scheduler {
+  /** `SCHED_OTHER` and so on. */
+  policy: string;
+  nice?: number;
+  priority?: number;
+  /** `SCHED_FLAG_…`. */
+  flags?: string[];
+  /** Nanoseconds, for `SCHED_DEADLINE`. */
+  runtime?: number;
+  deadline?: number;
+  period?: number;
 }
 
 export interface User {
@@ -67,6 +82,9 @@ export interface Mount {
   source?: string;
   /** As for mount(8), with `rbind`, `rprivate` and the like. */
   options?: string[];
+  /** With option `idmap` or `ridmap`. */
+  uidMappings?: IdMapping[];
+  gidMappings?: IdMapping[];
 }
 
 export interface Hook {
@@ -126,6 +144,10 @@ export interface Linux {
   readonlyPaths?: string[];
   mountLabel?: string;
   intelRdt?: { l3CacheSchema?: string };
+  /** `LINUX` or `LINUX32`. */
+  personality?: { domain: string; flags?: string[] };
+  /** By clock: `monotonic`, `boottime`. */
+  timeOffsets?: Record<string, { secs?: number; nanosecs?: number }>;
 }
 
 export interface DeviceRule {
@@ -149,6 +171,8 @@ export interface Resources {
   network?: NetworkResources;
   /** Raw cgroup v2 files: name to content. */
   unified?: Record<string, string>;
+  /** By device. */
+  rdma?: Record<string, { hcaHandles?: number; hcaObjects?: number }>;
 }
 
 /** Bytes; -1 for no limit. */
@@ -221,6 +245,8 @@ export interface Seccomp {
   /** `SCMP_ACT_ERRNO` and so on. */
   defaultAction: string;
   defaultErrnoRet?: number;
+  /** Where a supervisor would listen; only for `SCMP_ACT_NOTIFY`. */
+  listenerPath?: string;
   /** `SCMP_ARCH_X86_64` and so on. */
   architectures?: string[];
   flags?: string[];

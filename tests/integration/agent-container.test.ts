@@ -215,7 +215,29 @@ describe("a container that cannot be created", () => {
     const cases: [Change, string][] = [
       [bySpec((spec) => Object.assign(spec, { Process: undefined })), "lacks process"],
       [byRequest({ stdoutPort: 5 }), "passed through"],
-      [byRequest({ sharedMounts: [{ name: "x" }] }), "cannot be shared"],
+      [
+        ({ spec, request }) => {
+          Object.assign(spec.Annotations, { "io.kubernetes.cri.container-name": "me" });
+          request.sharedMounts = [
+            { name: "x", srcCtr: "nobody", srcPath: "/a", dstCtr: "me", dstPath: "/b" },
+          ];
+        },
+        'container "nobody" does not run',
+      ],
+      [
+        bySpec((spec) => Object.assign(spec.Process ?? {}, { ApparmorProfile: "strict" })),
+        "security label strict",
+      ],
+      [bySpec((spec) => Object.assign(spec.Process ?? {}, { Env: ["A=b\0c"] })), "no NAME=value"],
+      [bySpec((spec) => Object.assign(spec.Process ?? {}, { Cwd: "relative" })), "process.cwd"],
+      [
+        bySpec((spec) =>
+          Object.assign(spec.Linux ?? {}, {
+            Seccomp: { DefaultAction: "SCMP_ACT_NOTIFY", ListenerPath: "/run/x", Syscalls: [] },
+          }),
+        ),
+        "notification is not supported",
+      ],
       [storage({ driver: "nonsense", mountPoint: `${base}/n` }), "nonsense"],
       [storage({ driver: "local", mountPoint: "/etc/x" }), "plain path below"],
       [storage({ driver: "local", mountPoint: `${base}/../x` }), "plain path below"],

@@ -38,7 +38,7 @@ describe("the sandbox", () => {
     ];
     expect(await failure(box.agent.createSandbox({ storages }))).toMatchObject({ code: "INVALID_ARGUMENT" });
     expect(await failure(box.agent.createSandbox({ guestHookPath: "/x" }))).toMatchObject({
-      code: "UNIMPLEMENTED",
+      code: "NOT_FOUND",
     });
     expect(box.mounts).toEqual([]);
     await box.agent.createSandbox({});

@@ -5,6 +5,8 @@ import { writeContainer } from "#agent/launcher/container-request.ts";
 import { writeProcess } from "#agent/launcher/process-fields.ts";
 import { RequestWriter } from "#agent/launcher/request-writer.ts";
 import { FIELD, NO_FD } from "#agent/launcher/wire.ts";
+import { Hooks } from "#proto/oci.ts";
+import { Fd } from "#sys/fd.ts";
 import { makeProcess, makeSpec, TemporaryDirectory } from "../support/container.ts";
 import { testIf } from "../support/skip.ts";
 
@@ -19,25 +21,48 @@ function seeds(): Buffer[] {
   const spec = makeSpec(["sh", "-c", "true"], {
     readonly: true,
     hostname: "box",
-    namespaces: ["mount", "user", "pid", "uts", "ipc", { Type: "network", Path: "/proc/self/ns/net" }],
-    mounts: [{ destination: "/data", source: "/srv", type: "bind", options: ["rbind", "rro", "rslave"] }],
+    namespaces: [
+      "mount",
+      "user",
+      "pid",
+      "uts",
+      "ipc",
+      "time",
+      { Type: "network", Path: "/proc/self/ns/net" },
+    ],
+    mounts: [
+      { destination: "/data", source: "/srv", type: "bind", options: ["rbind", "rro", "rslave"] },
+      { destination: "/map", source: "/srv", type: "bind", options: ["bind", "ridmap"] },
+    ],
     process: {
       User: { UID: 1, GID: 2, AdditionalGids: [3, 4] },
       Rlimits: [{ Type: "RLIMIT_NOFILE", Soft: 1n, Hard: 2n }],
+      IOPriority: { Class: "IOPRIO_CLASS_BE", Priority: 3 },
+      Scheduler: { Policy: "SCHED_BATCH", Nice: 5 },
+      ApparmorProfile: "strict",
     },
     linux: {
       UIDMappings: idMap,
       GIDMappings: idMap,
       Sysctl: { "net.ipv4.ip_forward": "1" },
       Devices: [{ Path: "/dev/fuse", Type: "c", Major: 10n, Minor: 229n, FileMode: 0o666, UID: 0, GID: 0 }],
+      Personality: { Domain: "LINUX32", Flags: [] },
+      TimeOffsets: { monotonic: { Secs: 5n, Nanosecs: 6 } },
       MaskedPaths: ["/proc/kcore"],
       ReadonlyPaths: ["/proc/sys"],
       Seccomp: { DefaultAction: "SCMP_ACT_ERRNO", Architectures: [], Flags: [], Syscalls: [] },
     },
   });
-  writeContainer(everything, { spec, rootfs: "/r", stdio: { stdin: 0, stdout: 1, stderr: 2 } })[
-    Symbol.dispose
-  ]();
+  const hook = { Path: "/hook", Args: ["hook", "a"], Env: ["A=b"], Timeout: 5n };
+  spec.Hooks = Hooks.fromPartial({ CreateContainer: [hook], StartContainer: [hook, { Path: "/bare" }] });
+  writeContainer(everything, {
+    spec,
+    rootfs: "/r",
+    stdio: { stdin: 0, stdout: 1, stderr: 2 },
+    hookSubject: { id: "c", bundle: "/b", annotations: { a: "b" } },
+    sharedMounts: [{ pidfd: new Fd(0), source: "/a", target: "/b" }],
+    hold: true,
+  })[Symbol.dispose]();
   everything.add(FIELD.DOMAINNAME, "example.test");
   const joining = new RequestWriter();
   writeProcess(joining, makeProcess(["true"]), "terminal");

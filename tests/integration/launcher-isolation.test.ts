@@ -269,6 +269,7 @@ describe("seccomp", () => {
       Architectures: [],
       Flags: ["SECCOMP_FILTER_FLAG_LOG"],
       Syscalls: [{ Names: ["mkdir"], Action: action, ErrnoRet, Args: [] }],
+      ListenerPath: "",
     };
   }
 

@@ -105,4 +105,5 @@ const emptyResources = {
   HugepageLimits: [],
   Network: undefined,
   Unified: {},
+  Rdma: {},
 };

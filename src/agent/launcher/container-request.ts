@@ -1,9 +1,12 @@
 import { HakoError } from "#base/error.ts";
 import type { Linux, LinuxDevice, LinuxIDMapping, LinuxNamespace, Spec } from "#proto/oci.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
+import { type HookSubject, writeHooks } from "./hook-fields.ts";
+import { encodeMountMap } from "./mount-map.ts";
 import { encodeMount, parsePropagation } from "./mount-options.ts";
 import { type LaunchStdio, writeProcess, writeSeccomp } from "./process-fields.ts";
 import type { RequestWriter } from "./request-writer.ts";
+import { writePersonality, writeTimeOffsets } from "./scheduling-fields.ts";
 import { FIELD, FLAG, NO_FD } from "./wire.ts";
 
 /** CLONE_NEW* (linux/sched.h) by the names of the OCI runtime specification. */
@@ -32,6 +35,19 @@ export interface ContainerSource {
   /** The container's cgroup directory; without it the process stays in the launcher's cgroup. */
   readonly cgroup?: Fd | undefined;
   readonly stdio: LaunchStdio;
+  /** What hooks are told; without it the specification may have none that run on the container's side. */
+  readonly hookSubject?: HookSubject | undefined;
+  /** Things that running containers see, and where this one shall see them. */
+  readonly sharedMounts?: readonly SharedSource[] | undefined;
+  /** Something is to happen before the root changes. */
+  readonly hold?: unknown;
+}
+
+/** A path as another container's first process sees it. */
+export interface SharedSource {
+  readonly pidfd: Fd;
+  readonly source: string;
+  readonly target: string;
 }
 
 /**
@@ -48,10 +64,13 @@ export function writeContainer(writer: RequestWriter, source: ContainerSource): 
     );
   }
   refuseUnsupported(linux);
-  writeProcess(writer, process, stdio, spec.Root?.Readonly ? FLAG.READONLY_ROOT : 0);
+  const hold = source.hold ? FLAG.HOLD : 0;
+  writeProcess(writer, process, stdio, hold | (spec.Root?.Readonly ? FLAG.READONLY_ROOT : 0));
   writer.add(FIELD.CGROUP, cgroup ? writer.addFd(cgroup.number) : NO_FD);
   writer.add(FIELD.ROOT, rootPropagation(linux.RootfsPropagation), rootfs);
-  for (const mount of spec.Mounts) writer.add(FIELD.MOUNT, ...encodeMount(mount));
+  writeMounts(writer, spec);
+  for (const { pidfd, source: path, target } of source.sharedMounts ?? [])
+    writer.add(FIELD.SHARED, writer.addFd(pidfd.number), path, target);
   for (const device of linux.Devices) writeDevice(writer, device);
   for (const path of linux.MaskedPaths) writer.add(FIELD.MASKED, path);
   for (const path of linux.ReadonlyPaths) writer.add(FIELD.READONLY, path);
@@ -60,15 +79,28 @@ export function writeContainer(writer: RequestWriter, source: ContainerSource): 
     writer.add(FIELD.SYSCTL, sysctlPath(key), value);
   }
   if (spec.Hostname !== "") writer.add(FIELD.HOSTNAME, spec.Hostname);
+  if (spec.Domainname !== "") writer.add(FIELD.DOMAINNAME, spec.Domainname);
+  if (linux.Personality) writePersonality(writer, linux.Personality);
+  writeTimeOffsets(writer, linux.TimeOffsets);
+  if (source.hookSubject) writeHooks(writer, spec, source.hookSubject);
   writeSeccomp(writer, linux.Seccomp);
   return writeNamespaces(writer, linux);
 }
 
 /** Members that hako-init does not carry out and that must not be left out silently. */
 function refuseUnsupported(linux: Linux): void {
-  const member = linux.MountLabel ? "mountLabel" : linux.IntelRdt?.L3CacheSchema ? "intelRdt" : undefined;
-  if (member)
-    throw new HakoError("UNIMPLEMENTED", `Cannot create container: "linux.${member}" is not supported`);
+  if (linux.IntelRdt?.L3CacheSchema)
+    throw new HakoError("UNIMPLEMENTED", `Cannot create container: "linux.intelRdt" is not supported`);
+}
+
+/** Each mount, and the map of those whose owners are to be shown as others. */
+function writeMounts(writer: RequestWriter, spec: Spec): void {
+  const label = spec.Linux?.MountLabel ?? "";
+  for (const [index, mount] of spec.Mounts.entries()) {
+    writer.add(FIELD.MOUNT, ...encodeMount(mount, label));
+    const map = encodeMountMap(mount, index, spec.Linux);
+    if (map) writer.add(FIELD.MOUNT_MAP, ...map);
+  }
 }
 
 function rootPropagation(word: string): number {

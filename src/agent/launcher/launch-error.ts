@@ -27,6 +27,11 @@ const stepNames: ReadonlyMap<number, string> = new Map([
   [STEP.NO_NEW_PRIVS, "no_new_privs"],
   [STEP.SECCOMP, "seccomp"],
   [STEP.EXECVE, "execve"],
+  [STEP.HOOK, "hook"],
+  [STEP.TIME, "time namespace"],
+  [STEP.SCHEDULER, "scheduler"],
+  [STEP.PERSONALITY, "execution domain"],
+  [STEP.LABEL, "security label"],
 ]);
 
 /**
@@ -51,6 +56,8 @@ export class LaunchError extends HakoError {
 }
 
 function errorCode(step: number, errno: number): ErrorCode {
+  // What a hook's own process died of says nothing about the request.
+  if (step === STEP.HOOK) return errno === E.ETIMEDOUT ? "DEADLINE_EXCEEDED" : "FAILED_PRECONDITION";
   switch (errno) {
     case E.ENOMEM:
     case E.EAGAIN:

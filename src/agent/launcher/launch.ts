@@ -15,6 +15,7 @@ type Report =
   | { readonly kind: "helper"; readonly pidfd: Fd }
   | { readonly kind: "process"; readonly pid: number; readonly pidfd: Fd }
   | { readonly kind: "terminal"; readonly terminal: Fd }
+  | { readonly kind: "hold" }
   | { readonly kind: "ready" }
   | { readonly kind: "failed"; readonly error: LaunchError }
   | { readonly kind: "end" };
@@ -48,9 +49,14 @@ export class Launch implements Disposable {
 
   /**
    * Resolves when the process is set up and waits to be started. `born` is called with its pid as soon as it is
-   * known. Throws LaunchError when a step fails, CANCELLED on the signal.
+   * known, `hold` when the request asked for it: what it does happens before the process changes its root. Throws
+   * LaunchError when a step fails, CANCELLED on the signal, and what `hold` throws.
    */
-  async waitReady(born: (pid: number) => void, signal?: AbortSignal): Promise<void> {
+  async waitReady(
+    born: (pid: number) => void,
+    hold: ((pid: number) => Promise<void>) | undefined,
+    signal?: AbortSignal,
+  ): Promise<void> {
     for (;;) {
       const report = await this.#next(signal);
       this.#refuseRepeated(report);
@@ -64,6 +70,11 @@ export class Launch implements Disposable {
           break;
         case "terminal":
           this.#terminal = report.terminal;
+          break;
+        case "hold":
+          if (!hold || !this.#process) throw this.#unexpected("the launcher answered out of turn");
+          await hold(this.#process.pid);
+          this.#send(OP.CONTINUE);
           break;
         case "failed":
           throw report.error;
@@ -94,8 +105,17 @@ export class Launch implements Disposable {
     if (this.#started) throw this.#unexpected("it was started already");
     if (this.#socket.number < 0) throw this.#unexpected("it has ended already");
     this.#started = true;
+    this.#send(OP.START);
+    const report = await this.#next(signal);
+    if (report.kind === "failed") throw report.error;
+    if (report.kind !== "end") throw this.#unexpected("the launcher answered out of turn");
+    this.#socket.close();
+    this.#helper?.close();
+  }
+
+  #send(op: number): void {
     const message = Buffer.alloc(4);
-    message.writeUInt32LE(OP.START, 0);
+    message.writeUInt32LE(op, 0);
     try {
       sendFds(this.#socket.number, message, []);
     } catch (error) {
@@ -103,11 +123,6 @@ export class Launch implements Disposable {
         throw this.#unexpected("it has ended already");
       throw error;
     }
-    const report = await this.#next(signal);
-    if (report.kind === "failed") throw report.error;
-    if (report.kind !== "end") throw this.#unexpected("the launcher answered out of turn");
-    this.#socket.close();
-    this.#helper?.close();
   }
 
   #unexpected(problem: string): HakoError {
@@ -133,6 +148,7 @@ export class Launch implements Disposable {
     if (op === OP.TERMINAL && fd) return { kind: "terminal", terminal: fd };
     fd?.close();
     if (op === OP.READY) return { kind: "ready" };
+    if (op === OP.HOLD) return { kind: "hold" };
     if (op === OP.FAILED && length >= 12) {
       const step = this.#buffer.readUInt32LE(4);
       const errno = this.#buffer.readInt32LE(8);

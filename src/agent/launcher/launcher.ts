@@ -22,6 +22,8 @@ const log = logger("launcher");
 const EXIT_SIZE = 16;
 
 export interface CreateOptions extends ContainerSource {
+  /** Runs while the container's file system is built and its process still has the outer root; given its pid. */
+  readonly hold?: ((pid: number) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -97,7 +99,7 @@ export class Launcher implements Disposable {
   async create(options: CreateOptions): Promise<LaunchedProcess> {
     const writer = new RequestWriter();
     using _ = writeContainer(writer, options);
-    return await this.#launch(programName(options.spec.Process), writer, NO_FD, options.signal);
+    return await this.#launch(programName(options.spec.Process), writer, NO_FD, options);
   }
 
   /** Sets a further process up in a running container; it waits for `start`. Throws LaunchError. */
@@ -109,7 +111,7 @@ export class Launcher implements Disposable {
     writer.add(FIELD.CGROUP, cgroupIndex);
     writer.add(FIELD.TARGET, writer.addFd(container.pidfd.number), container.pid);
     writeSeccomp(writer, options.seccomp);
-    return await this.#launch(programName(options.process), writer, cgroupIndex, options.signal);
+    return await this.#launch(programName(options.process), writer, cgroupIndex, options);
   }
 
   /** Asks PID 1 to end the virtual machine, a launcher to end all it started. */
@@ -126,7 +128,7 @@ export class Launcher implements Disposable {
     program: string,
     writer: RequestWriter,
     helperCgroup: number,
-    signal: AbortSignal | undefined,
+    { hold, signal }: Pick<CreateOptions, "hold" | "signal">,
   ): Promise<LaunchedProcess> {
     using request = memfd("hako-launch", writer.finish());
     const [ours, theirs] = socketpair("seqpacket");
@@ -139,7 +141,7 @@ export class Launcher implements Disposable {
       const fds = [request.number, reportEnd.number, ...writer.fds];
       await this.#send(message(OP.LAUNCH, 0, helperCgroup), fds, signal);
     }
-    await conversation.waitReady((pid) => announced.born(pid), signal);
+    await conversation.waitReady((pid) => announced.born(pid), hold, signal);
     const { pid, pidfd, terminal } = conversation.take();
     if (terminal) setNonBlocking(terminal.number);
     launch.move();

@@ -1,5 +1,6 @@
 import { HakoError } from "#base/error.ts";
 import type { Mount } from "#proto/oci.ts";
+import { isMapOption } from "./mount-map.ts";
 import type { FieldPart } from "./request-writer.ts";
 import { MOUNT } from "./wire.ts";
 
@@ -84,10 +85,10 @@ export function parsePropagation(word: string): { bit: number; recursive: boolea
 }
 
 /**
- * The MOUNT field for one mount of an OCI specification. Throws INVALID_ARGUMENT for an option that a bind mount
+ * The MOUNT field for one mount of an OCI specification, with the SELinux label of its files, if any. Throws INVALID_ARGUMENT for an option that a bind mount
  * does not know (a misspelt "ro" must not give write access); other file systems judge their own options.
  */
-export function encodeMount(mount: Mount): FieldPart[] {
+export function encodeMount(mount: Mount, label = ""): FieldPart[] {
   const options: Options = {
     bind: mount.type === "bind" ? "tree" : "none",
     set: 0,
@@ -98,7 +99,9 @@ export function encodeMount(mount: Mount): FieldPart[] {
     treePropagation: 0,
     data: [],
   };
-  for (const option of mount.options.flatMap(splitOptions)) applyOption(options, option);
+  for (const option of mount.options.flatMap(splitOptions)) {
+    if (!isMapOption(option)) applyOption(options, option);
+  }
   const kind = mountKind(mount, options);
   const bind = kind === MOUNT.BIND || kind === MOUNT.BIND_TREE;
   if (bind && options.data.length > 0) {
@@ -118,7 +121,7 @@ export function encodeMount(mount: Mount): FieldPart[] {
     mount.destination,
     mount.source,
     mount.type,
-    ...(bind ? [] : filesystemOptions(mount, options)),
+    ...(bind ? [] : [...filesystemOptions(mount, options), ...labelOption(mount, label)]),
   ];
 }
 
@@ -134,6 +137,11 @@ function splitOptions(entry: string): string[] {
 function filesystemOptions(mount: Mount, options: Options): string[] {
   const readonlyDevice = mount.source.startsWith("/") && (options.set & ATTR.RDONLY) !== 0;
   return readonlyDevice ? [...options.data, "ro"] : options.data;
+}
+
+/** File systems in memory take the SELinux context that `linux.mountLabel` names; the others have labels of their own. */
+function labelOption(mount: Mount, label: string): string[] {
+  return label !== "" && ["tmpfs", "devpts", "mqueue"].includes(mount.type) ? [`context=${label}`] : [];
 }
 
 function mountKind(mount: Mount, options: Options): number {

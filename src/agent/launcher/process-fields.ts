@@ -4,11 +4,12 @@ import { compileSeccomp } from "#linux/seccomp.ts";
 import type { LinuxCapabilities, LinuxSeccomp, Process } from "#proto/oci.ts";
 import { logger } from "#telemetry/log.ts";
 import type { RequestWriter } from "./request-writer.ts";
-import { FIELD, FLAG } from "./wire.ts";
+import { writeScheduling } from "./scheduling-fields.ts";
+import { FIELD, FLAG, LABEL } from "./wire.ts";
 
 const log = logger("launcher");
 
-/** What Kata's agent sets as well; the agent protocol has no member for it. */
+/** For a process without one of its own; what Kata's agent sets as well. */
 const UMASK = 0o022;
 
 /** RLIMIT_* (asm-generic/resource.h). */
@@ -38,7 +39,6 @@ export type LaunchStdio =
 
 /** Writes the fields that every process has. `flags` are FLAG bits that the caller adds. */
 export function writeProcess(writer: RequestWriter, process: Process, stdio: LaunchStdio, flags = 0): void {
-  refuseSecurityLabels(process);
   const terminal = stdio === "terminal" ? FLAG.TERMINAL : 0;
   const noNewPrivileges = process.NoNewPrivileges ? FLAG.NO_NEW_PRIVS : 0;
   writer.add(FIELD.FLAGS, flags | terminal | noNewPrivileges);
@@ -46,8 +46,8 @@ export function writeProcess(writer: RequestWriter, process: Process, stdio: Lau
   writer.add(FIELD.ENV, ...process.Env);
   writer.add(FIELD.CWD, process.Cwd);
   writeStdio(writer, process, stdio);
-  const user = process.User ?? { UID: 0, GID: 0, AdditionalGids: [] };
-  writer.add(FIELD.USER, user.UID, user.GID, UMASK, ...user.AdditionalGids);
+  const user = process.User ?? { UID: 0, GID: 0, AdditionalGids: [], Umask: undefined };
+  writer.add(FIELD.USER, user.UID, user.GID, user.Umask ?? UMASK, ...user.AdditionalGids);
   writer.add(FIELD.CAPABILITIES, ...capabilitySets(process.Capabilities));
   writer.add(FIELD.OOM_SCORE, Number(process.OOMScoreAdj));
   for (const limit of process.Rlimits) {
@@ -57,14 +57,19 @@ export function writeProcess(writer: RequestWriter, process: Process, stdio: Lau
     }
     writer.add(FIELD.RLIMIT, resource, limit.Soft, limit.Hard);
   }
+  writeScheduling(writer, process);
+  writeLabel(writer, process);
 }
 
-/** The guest has no such security module, and a label asked for must not be left out silently. */
-function refuseSecurityLabels(process: Process): void {
-  const label = process.SelinuxLabel || process.ApparmorProfile;
-  if (label !== "") {
-    throw new HakoError("UNIMPLEMENTED", `Cannot start process: security label "${label}" is not supported`);
+/** A kernel without the security module refuses the label: it is never left out silently. */
+function writeLabel(writer: RequestWriter, { ApparmorProfile, SelinuxLabel }: Process): void {
+  if (ApparmorProfile !== "" && SelinuxLabel !== "") {
+    throw new HakoError("INVALID_ARGUMENT", "Cannot start process: it has labels for two security modules");
   }
+  if (ApparmorProfile !== "" && ApparmorProfile !== "unconfined") {
+    writer.add(FIELD.LABEL, LABEL.APPARMOR, ApparmorProfile);
+  }
+  if (SelinuxLabel !== "") writer.add(FIELD.LABEL, LABEL.SELINUX, SelinuxLabel);
 }
 
 function writeStdio(writer: RequestWriter, process: Process, stdio: LaunchStdio): void {
@@ -86,8 +91,15 @@ function capabilitySets(capabilities: LinuxCapabilities | undefined): bigint[] {
 /** Compiles the seccomp member, when there is one. */
 export function writeSeccomp(writer: RequestWriter, seccomp: LinuxSeccomp | undefined): void {
   if (!seccomp || seccomp.DefaultAction === "") return;
+  if (seccomp.ListenerPath !== "") {
+    throw new HakoError(
+      "UNIMPLEMENTED",
+      "Cannot start process: seccomp notification is not supported, no supervisor can be reached from the guest",
+    );
+  }
   const filter = compileSeccomp({
     defaultAction: seccomp.DefaultAction,
+    defaultErrnoRet: seccomp.DefaultErrnoRet,
     architectures: seccomp.Architectures,
     flags: seccomp.Flags,
     rules: seccomp.Syscalls.map((rule) => ({

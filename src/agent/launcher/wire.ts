@@ -12,6 +12,8 @@ export const OP = {
   FAILED: 19,
   START: 20,
   HELPER: 21,
+  HOLD: 22,
+  CONTINUE: 23,
 } as const;
 
 export const NO_FD = 0xffff_ffff;
@@ -48,13 +50,22 @@ export const FIELD = {
   HOSTNAME: 23,
   DOMAINNAME: 24,
   SECCOMP: 25,
-  COUNT: 26,
+  TIME_OFFSET: 26,
+  PERSONALITY: 27,
+  IO_PRIORITY: 28,
+  SCHEDULER: 29,
+  LABEL: 30,
+  HOOK: 31,
+  MOUNT_MAP: 32,
+  SHARED: 33,
+  COUNT: 34,
 } as const;
 
 export const FLAG = {
   TERMINAL: 1,
   NO_NEW_PRIVS: 2,
   READONLY_ROOT: 4,
+  HOLD: 8,
 } as const;
 
 export const MOUNT = {
@@ -62,6 +73,17 @@ export const MOUNT = {
   BIND: 1,
   BIND_TREE: 2,
   CGROUP: 3,
+  SHARED: 4,
+} as const;
+
+export const HOOK = {
+  CREATE: 1,
+  START: 2,
+} as const;
+
+export const LABEL = {
+  APPARMOR: 1,
+  SELINUX: 2,
 } as const;
 
 export const STEP = {
@@ -88,4 +110,9 @@ export const STEP = {
   NO_NEW_PRIVS: 21,
   SECCOMP: 22,
   EXECVE: 23,
+  HOOK: 24,
+  TIME: 25,
+  SCHEDULER: 26,
+  PERSONALITY: 27,
+  LABEL: 28,
 } as const;

@@ -8,6 +8,7 @@ export interface CgroupResources {
   readonly pids?: PidsResources;
   readonly io?: IoResources;
   readonly hugetlb?: readonly HugetlbLimit[];
+  readonly rdma?: readonly RdmaLimit[];
   /** Control files of cgroup v2 and what is written to them, after all others. */
   readonly unified?: Readonly<Record<string, string>>;
 }
@@ -65,6 +66,13 @@ export interface BlockDevice {
 export interface DeviceRate extends BlockDevice {
   /** Bytes or operations a second; 0 for no limit. */
   readonly rate: bigint;
+}
+
+export interface RdmaLimit {
+  readonly device: string;
+  /** No limit when absent. */
+  readonly handles: number | undefined;
+  readonly objects: number | undefined;
 }
 
 export interface HugetlbLimit {

@@ -4,13 +4,15 @@ import { LaunchError } from "#agent/launcher/launch-error.ts";
 import { encodeMount } from "#agent/launcher/mount-options.ts";
 import { RequestWriter } from "#agent/launcher/request-writer.ts";
 import { FIELD, MOUNT, STEP } from "#agent/launcher/wire.ts";
-import { Spec } from "#proto/oci.ts";
+import { Mount, Spec } from "#proto/oci.ts";
 
 const MS_PRIVATE = 1 << 18;
 const MS_SLAVE = 1 << 19;
 
 function mount(options: string[], more: { type?: string; source?: string } = {}) {
-  return encodeMount({ destination: "/x", source: more.source ?? "/s", type: more.type ?? "bind", options });
+  return encodeMount(
+    Mount.fromPartial({ destination: "/x", source: more.source ?? "/s", type: more.type ?? "bind", options }),
+  );
 }
 
 describe("RequestWriter", () => {
@@ -140,9 +142,26 @@ describe("writeContainer()", () => {
       '"RLIMIT_X"',
     ],
     [
-      "a security label",
-      { Process: { Args: ["x"], SelinuxLabel: "a:b:c" } as never },
-      '"a:b:c" is not supported',
+      "two security labels",
+      { Process: { Args: ["x"], SelinuxLabel: "a:b:c", ApparmorProfile: "d" } as never },
+      "two security modules",
+    ],
+    [
+      "an unknown scheduling policy",
+      { Process: { Args: ["x"], Scheduler: { Policy: "SCHED_FAST" } } as never },
+      '"SCHED_FAST"',
+    ],
+    [
+      "an unknown I/O class",
+      { Process: { Args: ["x"], IOPriority: { Class: "IOPRIO_CLASS_NONE", Priority: 8 } } as never },
+      '"IOPRIO_CLASS_NONE"',
+    ],
+    ["an unknown execution domain", linux({ Personality: { Domain: "BSD", Flags: [] } }), '"BSD"'],
+    ["an unknown clock", linux({ TimeOffsets: { realtime: { Secs: 1n, Nanosecs: 0 } } }), '"realtime"'],
+    [
+      "a seccomp supervisor",
+      linux({ Seccomp: { DefaultAction: "SCMP_ACT_ALLOW", ListenerPath: "/run/x" } }),
+      "notification is not supported",
     ],
     [
       "an unknown capability",

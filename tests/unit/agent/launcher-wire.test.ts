@@ -17,12 +17,14 @@ function tableOf(prefix: string, table: Readonly<Record<string, number>>): [stri
 }
 
 test("wire.ts has the numbers of wire.h, no more and no fewer", () => {
-  const { OP, FIELD, FLAG, MOUNT, STEP, ...limits } = wire;
+  const { OP, FIELD, FLAG, MOUNT, HOOK, LABEL, STEP, ...limits } = wire;
   const ours = new Map<string, number>([
     ...tableOf("OP", OP),
     ...tableOf("FIELD", FIELD),
     ...tableOf("FLAG", FLAG),
     ...tableOf("MOUNT", MOUNT),
+    ...tableOf("HOOK", HOOK),
+    ...tableOf("LABEL", LABEL),
     ...tableOf("STEP", STEP),
     ...Object.entries(limits),
   ]);

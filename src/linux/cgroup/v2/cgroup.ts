@@ -22,11 +22,12 @@ import { hugetlbSettings } from "./hugetlb.ts";
 import { ioSettings } from "./io.ts";
 import { memorySettings } from "./memory.ts";
 import { pidsSettings } from "./pids.ts";
+import { rdmaSettings } from "./rdma.ts";
 import { removeCgroupTree, removeEmptyParents } from "./tree.ts";
 import { unifiedSettings } from "./unified.ts";
 
 /** Controllers handed down to containers, as far as the kernel has them. */
-const controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] as const;
+const controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc"] as const;
 
 /** A container that manages cgroups of its own must not fill the kernel's memory with them. */
 const DEPTH_MAX = 32;
@@ -37,13 +38,14 @@ const REMOVE_PAUSE_MS = 10;
 
 /** All settings that the resources ask for, in the order in which they are to be written. Throws INVALID_ARGUMENT. */
 export function resourceSettings(resources: CgroupResources, has: HasControlFile): ControlSetting[] {
-  const { cpu, memory, pids, io, hugetlb, unified } = resources;
+  const { cpu, memory, pids, io, hugetlb, rdma, unified } = resources;
   return [
     ...(cpu ? [...cpusetSettings(cpu), ...cpuSettings(cpu)] : []),
     ...(memory ? memorySettings(memory, has) : []),
     ...(pids ? pidsSettings(pids) : []),
     ...(io ? ioSettings(io, has) : []),
     ...(hugetlb ? hugetlbSettings(hugetlb, has) : []),
+    ...(rdma ? rdmaSettings(rdma) : []),
     ...(unified ? unifiedSettings(unified) : []),
   ];
 }
