@@ -70,7 +70,8 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["iproute2", "tests: the peer of the netlink code"],
   ["e2fsprogs", "tests: the lab's disk"],
   ["chromium", "tests: the page that hako bench writes"],
-  ["runc", "tests and benchmarks: the peer of hako run"],
+  ["runc", "tests and benchmarks: the peer of hako run and of the shim"],
+  ["containerd", "tests: the shim's peer"],
   ["hyperfine", "benchmarks"],
 ];
 

@@ -11,6 +11,8 @@ type Role = (args: string[]) => Promise<number>;
 const roles: Readonly<Record<string, () => Promise<{ run: Role }>>> = {
   agent: () => import("#agent/main.ts"),
   hako: () => import("#cli/main.ts"),
+  "containerd-shim-hako-v2": () => import("#shim/main.ts"),
+  "containerd-shim-kata-v2": () => import("#shim/main.ts"),
 };
 
 /** `argv`: the executable, the script (bun's), then the words of the command line. */

@@ -45,16 +45,41 @@ export async function packDirectory(
   output: number,
   options: PackOptions = {},
 ): Promise<ErofsSummary> {
-  const limits = { ...defaultLimits, ...options.limits };
   using opened = typeof directory === "string" ? openTop(directory) : undefined;
   const top = opened?.number ?? directory;
   if (typeof top !== "number") throw new HakoError("INTERNAL", "Cannot pack a directory that is not open");
+  return await pack([top], output, options, false);
+}
+
+/**
+ * Packs several directories as the kernel's overlay would show them, without mounting one: `directories` are those
+ * of its `lowerdir`, the uppermost first. Whiteouts, opaque directories and their marks do not get into the image.
+ * Throws as {@link packDirectory}, and UNIMPLEMENTED for what needs the overlay itself (redirected directories,
+ * files of which only the metadata was copied up).
+ */
+export async function packLayers(
+  directories: readonly string[],
+  output: number,
+  options: PackOptions = {},
+): Promise<ErofsSummary> {
+  using stack = new DisposableStack();
+  const tops = directories.map((directory) => stack.use(openTop(directory)).number);
+  return await pack(tops, output, options, true);
+}
+
+async function pack(
+  tops: readonly number[],
+  output: number,
+  options: PackOptions,
+  overlay: boolean,
+): Promise<ErofsSummary> {
+  const limits = { ...defaultLimits, ...options.limits };
   await using builder = new ErofsBuilder(output, {
     limitBytes: limits.unpackedBytes,
     ...(options.signal && { signal: options.signal }),
     ...(options.uuid && { uuid: options.uuid }),
   });
-  const root = await new DirectoryPacker(builder, limits, options.signal).pack(top);
+  const root = await new DirectoryPacker(builder, { limits, signal: options.signal, overlay }).pack(tops);
   return await builder.finish(root);
 }
 
@@ -62,54 +87,75 @@ class DirectoryPacker {
   readonly #builder: ErofsBuilder;
   readonly #limits: ImageLimits;
   readonly #signal: AbortSignal | undefined;
+  /** The directories are an overlay's, and may hold its marks. */
+  readonly #overlay: boolean;
   readonly #buffer = new Uint8Array(BUFFER_SIZE);
   /** Inodes with several names, by identity. */
   readonly #linked = new Map<string, ErofsInode>();
   #entries = 0;
   #work = 0;
 
-  constructor(builder: ErofsBuilder, limits: ImageLimits, signal: AbortSignal | undefined) {
+  constructor(
+    builder: ErofsBuilder,
+    options: { limits: ImageLimits; signal: AbortSignal | undefined; overlay: boolean },
+  ) {
     this.#builder = builder;
-    this.#limits = limits;
-    this.#signal = signal;
+    this.#limits = options.limits;
+    this.#signal = options.signal;
+    this.#overlay = options.overlay;
   }
 
-  async pack(top: number): Promise<ErofsDirectory> {
-    const status = statusAt(top, ".");
-    if (!status) throw new HakoError("NOT_FOUND", "Cannot pack a directory that was removed");
+  /** `tops`: the uppermost first. */
+  async pack(tops: readonly number[]): Promise<ErofsDirectory> {
+    const [top] = tops;
+    const status = top === undefined ? undefined : statusAt(top, ".");
+    if (top === undefined || !status)
+      throw new HakoError("NOT_FOUND", "Cannot pack a directory that was removed");
     const root = new ErofsDirectory(attributesOf(top, ".", status));
-    await this.#fill(root, top, 1);
+    await this.#fill(root, tops, 1);
     return root;
   }
 
-  async #fill(directory: ErofsDirectory, fd: number, depth: number): Promise<void> {
+  async #fill(directory: ErofsDirectory, layers: readonly number[], depth: number): Promise<void> {
     if (depth > this.#limits.pathDepth) {
       throw new HakoError(
         "RESOURCE_EXHAUSTED",
         `Cannot pack more than ${this.#limits.pathDepth} directories in each other`,
       );
     }
-    for (const name of listDirectory(fd)) {
-      if (++this.#entries > this.#limits.entries) {
-        throw new HakoError("RESOURCE_EXHAUSTED", `Cannot pack more than ${this.#limits.entries} files`);
+    const overlaid = layers.length > 1;
+    const hidden = new Set<string>();
+    for (const [index, fd] of layers.entries()) {
+      for (const name of listDirectory(fd)) {
+        if (hidden.has(name)) continue;
+        if (++this.#entries > this.#limits.entries) {
+          throw new HakoError("RESOURCE_EXHAUSTED", `Cannot pack more than ${this.#limits.entries} files`);
+        }
+        await this.#breathe(ENTRY_BYTES);
+        const status = statusAt(fd, name);
+        if (!status) continue;
+        if (overlaid) hidden.add(name);
+        if (this.#overlay && isWhiteout(status)) continue;
+        const child = await this.#packEntry(layers.slice(index), name, status, depth);
+        if (child) directory.children.set(name, child);
       }
-      await this.#breathe(ENTRY_BYTES);
-      const status = statusAt(fd, name);
-      const child = status && (await this.#packEntry(fd, name, status, depth));
-      if (child) directory.children.set(name, child);
     }
   }
 
+  /** `layers`: those that may have the name, the one that `status` is of first. */
   async #packEntry(
-    parent: number,
+    layers: readonly number[],
     name: string,
     status: HostStatus,
     depth: number,
   ): Promise<ErofsDirectory | ErofsInode | undefined> {
+    const [parent = -1] = layers;
+    if (this.#overlay) refuseRedirected(parent, name);
     if (status.type === "directory") {
       const directory = new ErofsDirectory(attributesOf(parent, name, status));
-      using fd = openBelow(parent, name, "directory");
-      if (fd) await this.#fill(directory, fd.number, depth + 1);
+      using stack = new DisposableStack();
+      const merged = openMerged(layers, name, stack);
+      if (merged.length > 0) await this.#fill(directory, merged, depth + 1);
       return directory;
     }
     const known = status.links > 1 ? this.#linked.get(status.identity) : undefined;
@@ -191,6 +237,42 @@ class DirectoryPacker {
     if (!this.#signal?.aborted) return;
     throw new HakoError("CANCELLED", "Cannot pack directory: cancelled", { cause: this.#signal.reason });
   }
+}
+
+/** "Nothing is here, whatever the layers below have" (Documentation/filesystems/overlayfs.rst of Linux). */
+function isWhiteout({ type, rdev }: HostStatus): boolean {
+  return type === "character" && rdev.major === 0 && rdev.minor === 0;
+}
+
+/** Overlay marks, as root writes them and as a user namespace does. */
+const MARKS = ["trusted.overlay.", "user.overlay."];
+
+function readMark(parent: number, name: string, mark: string): string | undefined {
+  const [found] = readXattrs(parent, name, (key) => MARKS.some((prefix) => key === prefix + mark));
+  return found && Buffer.from(found.value).toString("latin1");
+}
+
+function refuseRedirected(parent: number, name: string): void {
+  const mark = ["redirect", "metacopy"].find((word) => readMark(parent, name, word) !== undefined);
+  if (mark === undefined) return;
+  throw new HakoError(
+    "UNIMPLEMENTED",
+    `Cannot pack "${printable(name)}": its layer was written by an overlay with the option ${mark === "redirect" ? "redirect_dir" : "metacopy"}`,
+  );
+}
+
+/** The directories of one name that show through each other, the uppermost first. */
+function openMerged(layers: readonly number[], name: string, stack: DisposableStack): number[] {
+  const merged: number[] = [];
+  for (const parent of layers) {
+    const status = statusAt(parent, name);
+    if (!status) continue;
+    const fd = status.type === "directory" ? openBelow(parent, name, "directory") : undefined;
+    if (!fd) break;
+    merged.push(stack.use(fd).number);
+    if (layers.length > 1 && readMark(parent, name, "opaque") === "y") break;
+  }
+  return merged;
 }
 
 /** Infinity when there is nothing more. */

@@ -1,7 +1,7 @@
 /** A file system for the agent to mount in the guest; the fields of the agent protocol's Storage that hako uses. */
 export interface StorageSpec {
   /** Name of the agent's storage handler. */
-  readonly driver: "blk" | "overlayfs";
+  readonly driver: "blk" | "overlayfs" | "local" | "ephemeral";
   readonly source: string;
   readonly fstype: string;
   readonly options: readonly string[];
@@ -9,17 +9,29 @@ export interface StorageSpec {
   readonly mountPoint: string;
 }
 
-/** A file of the host as a read-only disk of the guest, which finds it by its serial. */
+/** A file or block device of the host as a disk of the guest, which finds it by its serial. */
 export interface DiskFile {
   /** Unique in the machine; at most 20 characters. */
   readonly serial: string;
   /** Open for reading; whoever opened it closes it. */
   readonly fd: number;
+  /** Absent: true. */
+  readonly readOnly?: boolean;
 }
 
 /** Where the agent keeps what belongs to a container. */
 export function containerDir(containerId: string): string {
   return `/run/kata-containers/${containerId}`;
+}
+
+/** Where the agent keeps what all containers of a sandbox share. */
+const SANDBOX_DIR = "/run/kata-containers/sandbox";
+/** A file system in memory for /dev/shm of all containers. */
+export const SANDBOX_SHM_PATH = `${SANDBOX_DIR}/shm`;
+
+/** A directory of the guest as a volume of the sandbox. */
+export function sandboxLocalPath(volume: string): string {
+  return `${SANDBOX_DIR}/local/${volume.replace(/[^A-Za-z0-9_.-]/g, "_")}`;
 }
 
 /** The only directory of the guest into which the agent copies files. */

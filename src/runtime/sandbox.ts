@@ -1,4 +1,6 @@
-import type { Container, ContainerSpec } from "./container.ts";
+import type { AgentAddress } from "#agent-client/address.ts";
+import type { AgentClient } from "#agent-client/client.ts";
+import type { BundleSpec, Container, ContainerSpec } from "./container.ts";
 import type { SandboxState } from "./state.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -15,9 +17,15 @@ export interface SandboxSpec {
   readonly machineType?: string;
   readonly vcpus?: number;
   readonly memoryMib?: number;
+  /** Containers are added after the start: the machine must take disks then. */
+  readonly hotplug?: boolean;
   readonly network: NetworkMode;
   readonly detached: boolean;
   readonly autoRemove: boolean;
+  /** Somebody else cleans up when the manager dies, or lets a new manager adopt the sandbox: sweeping leaves it alone. */
+  readonly keeper?: "containerd";
+  /** MiB of a /dev/shm that all containers of the sandbox share; none when absent. */
+  readonly sharedShmMib?: number;
   /** The guest reports on its console how long its start took. */
   readonly timing: boolean;
 }
@@ -36,8 +44,12 @@ export interface Sandbox extends AsyncDisposable {
   /** Rejects when the sandbox breaks under its containers (its machine or its agent ended); never resolves. */
   readonly broken: Promise<never>;
   /** Prepares image and volumes of a container. */
-  addContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<Container>;
+  addContainer(spec: ContainerSpec | BundleSpec, signal?: AbortSignal): Promise<Container>;
   start(signal?: AbortSignal): Promise<void>;
+  /** The agent of the guest and where it is reached. FAILED_PRECONDITION unless the sandbox runs. */
+  lookupAgent(): { readonly agent: AgentClient["agent"]; readonly address: AgentAddress };
+  /** Calls `listener` with the id of each container that runs out of memory. */
+  onOutOfMemory(listener: (containerId: string) => void): void;
   /** From now on stopping leaves nothing behind, as with `autoRemove`. */
   removeOnStop(): Promise<void>;
 }

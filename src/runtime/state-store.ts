@@ -1,10 +1,11 @@
-import { mkdir, open, readdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
 import { check, E, isErrno } from "#sys/errno.ts";
 import { O, openFd } from "#sys/fd.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
 import { logger } from "#telemetry/log.ts";
+import { replaceDurably } from "./durable-file.ts";
 import { parseState, type SandboxState } from "./state.ts";
 
 const log = logger("state-store");
@@ -72,11 +73,7 @@ export class StateStore {
 
   /** Replaces state.json atomically; it is on disk when this resolves. */
   async save(state: SandboxState): Promise<void> {
-    const dir = this.sandboxDir(state.id);
-    const temporary = join(dir, ".state.json.new");
-    await writeDurably(temporary, `${JSON.stringify(state)}\n`);
-    await rename(temporary, join(dir, "state.json"));
-    await syncDirectory(dir);
+    await replaceDurably(join(this.sandboxDir(state.id), "state.json"), `${JSON.stringify(state)}\n`);
   }
 
   /** Undefined when there is no such sandbox. DATA_LOSS for a file that cannot be understood. */
@@ -169,15 +166,4 @@ function explainDenied(cause: unknown): never {
     "Cannot use the run directory: run hako as root, or point HAKO_RUN_DIR and HAKO_STATE_DIR to directories of your own",
     { cause },
   );
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  await using file = await open(path, "w", 0o600);
-  await file.writeFile(text);
-  await file.sync();
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path, "r");
-  await directory.sync();
 }

@@ -25,6 +25,8 @@ export interface SandboxState {
   readonly detached: boolean;
   /** Everything goes when the sandbox stops. */
   autoRemove: boolean;
+  /** As in `SandboxSpec`. */
+  readonly keeper?: "containerd";
   status: SandboxStatus;
   machine?: MachineRecord;
   network?: NetworkState;

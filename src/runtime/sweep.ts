@@ -31,11 +31,20 @@ export async function sweep(store: StateStore): Promise<void> {
 async function isAbandoned(store: StateStore, id: string): Promise<boolean> {
   const state = await store.findReadable(id);
   if (state === "unreadable") return false;
+  if (state?.keeper !== undefined) return false;
   return state === undefined || (state.status !== "stopped" && !isAlive(state.manager));
 }
 
 function isAlive({ pid, startTime }: ProcessIdentity): boolean {
   return processStartTime(pid) === startTime;
+}
+
+/** Ends what is left of a sandbox and forgets it, whatever its state says. Call it with the store's lock held. */
+export async function removeSandbox(store: StateStore, id: string): Promise<void> {
+  const state = await store.findReadable(id);
+  if (state !== undefined && state !== "unreadable" && state.machine)
+    await cleanUpMachine(state.machine.monitor);
+  await store.remove(id, state === "unreadable" ? undefined : state?.name);
 }
 
 async function recover(store: StateStore, id: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { HakoError } from "#base/error.ts";
 import type { ByteStream } from "#sys/byte-stream.ts";
-import { decodeRequest, encodeResponse } from "./envelope.ts";
+import { decodeRequest, encodeResponse, type RequestEnvelope } from "./envelope.ts";
 import { FrameDecoder, MESSAGE_TYPE } from "./frame.ts";
 import { FrameWriter, tooLong } from "./frame-writer.ts";
 import { ReadBrake } from "./read-brake.ts";
@@ -17,12 +17,15 @@ export interface ServerLimits {
   readonly unreadBytes: number;
 }
 
+/** Throws UNIMPLEMENTED. A promise: the service is being loaded. */
+export type MethodLookup = (service: string, method: string) => RegisteredMethod | Promise<RegisteredMethod>;
+
 const NOTHING = new Uint8Array(0);
 
 /** One connection of a server: tells calls apart and keeps the limits. */
 export class ServerConnection implements CallOutput {
   readonly #stream: ByteStream;
-  readonly #lookup: (service: string, method: string) => RegisteredMethod;
+  readonly #lookup: MethodLookup;
   readonly #limits: ServerLimits;
   readonly #writer: FrameWriter;
   readonly brake = new ReadBrake();
@@ -37,12 +40,7 @@ export class ServerConnection implements CallOutput {
   readonly closed: Promise<HakoError | undefined>;
   readonly #resolveClosed: (error: HakoError | undefined) => void;
 
-  /** `lookup` throws UNIMPLEMENTED. */
-  constructor(
-    stream: ByteStream,
-    lookup: (service: string, method: string) => RegisteredMethod,
-    limits: ServerLimits,
-  ) {
+  constructor(stream: ByteStream, lookup: MethodLookup, limits: ServerLimits) {
     const { promise, resolve } = Promise.withResolvers<HakoError | undefined>();
     this.closed = promise;
     this.#resolveClosed = resolve;
@@ -123,13 +121,35 @@ export class ServerConnection implements CallOutput {
       this.#admit(payload.length);
       const envelope = decodeRequest(payload);
       const method = this.#lookup(envelope.service, envelope.method);
-      const call = new ServerCall(streamId, method, envelope, this);
-      this.#calls.set(streamId, call);
-      this.#requestBytes += payload.length;
-      void call.run(envelope.payload, flags).then(() => this.#settle(call, payload.length));
+      if (method instanceof Promise) void this.#startLater(streamId, flags, envelope, method);
+      else this.#begin(streamId, flags, envelope, method);
     } catch (error) {
       this.#refuse(streamId, HakoError.from(error));
     }
+  }
+
+  async #startLater(
+    streamId: number,
+    flags: number,
+    envelope: RequestEnvelope,
+    loading: Promise<RegisteredMethod>,
+  ): Promise<void> {
+    try {
+      const method = await loading;
+      if (this.#ended) return;
+      this.#admit(envelope.payload.length);
+      this.#begin(streamId, flags, envelope, method);
+    } catch (error) {
+      this.#refuse(streamId, HakoError.from(error));
+    }
+  }
+
+  #begin(streamId: number, flags: number, envelope: RequestEnvelope, method: RegisteredMethod): void {
+    const { length } = envelope.payload;
+    const call = new ServerCall(streamId, method, envelope, this);
+    this.#calls.set(streamId, call);
+    this.#requestBytes += length;
+    void call.run(envelope.payload, flags).then(() => this.#settle(call, length));
   }
 
   #admit(length: number): void {

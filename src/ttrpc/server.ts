@@ -23,6 +23,7 @@ const DEFAULT_LIMITS: ServerLimits = { calls: 1024, requestBytes: 32 << 20, unre
 export class TtrpcServer implements Disposable {
   readonly #limits: ServerLimits;
   readonly #services = new Map<string, Map<string, RegisteredMethod>>();
+  readonly #loaders = new Map<string, () => Promise<void>>();
   readonly #connections = new Set<ServerConnection>();
   #stopped = false;
 
@@ -47,6 +48,22 @@ export class TtrpcServer implements Disposable {
       methods.set(method.name, { name, definition: method, handler: handler.bind(implementation) });
     }
     this.#services.set(service, methods);
+  }
+
+  /**
+   * Offers services that are loaded by the first call of one of them: `load` registers them. That call must not be one
+   * with a stream of requests. When loading fails the next call tries again.
+   */
+  registerLater(names: readonly string[], load: () => Promise<void>): void {
+    let loading: Promise<void> | undefined;
+    const once = () => {
+      loading ??= load().catch((error: unknown) => {
+        loading = undefined;
+        throw error;
+      });
+      return loading;
+    };
+    for (const name of names) this.#loaders.set(name, once);
   }
 
   /** True after {@link shutdown} or {@link close}. */
@@ -81,7 +98,12 @@ export class TtrpcServer implements Disposable {
     this.close();
   }
 
-  #lookup(service: string, method: string): RegisteredMethod {
+  #lookup(service: string, method: string): RegisteredMethod | Promise<RegisteredMethod> {
+    const load = this.#services.has(service) ? undefined : this.#loaders.get(service);
+    return load ? load().then(() => this.#find(service, method)) : this.#find(service, method);
+  }
+
+  #find(service: string, method: string): RegisteredMethod {
     const methods = this.#services.get(service);
     if (methods === undefined) throw new HakoError("UNIMPLEMENTED", `Service "${service}" is not offered`);
     const found = methods.get(method);

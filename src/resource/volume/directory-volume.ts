@@ -16,7 +16,10 @@ export async function prepareDirectoryVolume(
   place: VolumePlace,
   signal?: AbortSignal,
 ): Promise<Volume> {
-  const fd = await packNameless(spec.hostPath, join(place.stateDir, "volume"), signal);
+  const { hostPath } = spec;
+  const fd = await packNameless(join(place.stateDir, "volume"), `directory "${hostPath}"`, (output) =>
+    packDirectory(hostPath, output, { signal }),
+  );
   const serial = `vol${place.index}-${place.containerId.slice(0, ID_DIGITS)}`;
   const mountPoint = `${containerDir(place.containerId)}/volume-${place.index}`;
   return {
@@ -32,14 +35,21 @@ export async function prepareDirectoryVolume(
   };
 }
 
-/** A descriptor for reading alone: a monitor refuses to open a file read-only by one that could write. */
-async function packNameless(hostPath: string, parent: string, signal?: AbortSignal): Promise<number> {
+/**
+ * An image without a name: it goes with its last user. The descriptor is for reading alone: a monitor refuses to open a
+ * file read-only by one that could write.
+ */
+export async function packNameless(
+  parent: string,
+  what: string,
+  pack: (output: number) => Promise<unknown>,
+): Promise<number> {
   await using file = await openNameless(parent);
   try {
-    await packDirectory(hostPath, file.fd, { signal });
+    await pack(file.fd);
   } catch (cause) {
     const { code } = HakoError.from(cause);
-    throw new HakoError(code, `Cannot pack directory "${hostPath}"`, { cause });
+    throw new HakoError(code, `Cannot pack ${what}`, { cause });
   }
   return openSync(`/proc/self/fd/${file.fd}`, "r");
 }

@@ -2,11 +2,11 @@ import type { AgentClient } from "#agent-client/client.ts";
 import type { PhaseBudget } from "#base/phase-budget.ts";
 import type { ImageConfig } from "#oci/image-spec.ts";
 import type { Mount } from "#oci/runtime-spec.ts";
-import { prepareImageRootfs } from "#resource/rootfs/image-rootfs.ts";
+import { prepareRootfs, type RootfsSource } from "#resource/rootfs/rootfs.ts";
 import type { DiskFile, StorageSpec } from "#resource/storage.ts";
 import { prepareIdentityFiles } from "#resource/volume/file-volume.ts";
 import { prepareVolume } from "#resource/volume/prepare-volume.ts";
-import type { ContainerSpec } from "#runtime/container.ts";
+import type { VolumeSpec } from "#resource/volume/volume.ts";
 import { copyToGuest } from "./guest-file.ts";
 
 type Agent = AgentClient["agent"];
@@ -25,33 +25,43 @@ export interface ContainerResources extends Disposable {
   copyFiles(agent: Agent, signal?: AbortSignal): Promise<void>;
 }
 
+/** What a container asks for beside its process. */
+export interface ResourceRequest {
+  readonly id: string;
+  readonly rootfs: RootfsSource;
+  readonly volumes: readonly VolumeSpec[];
+  /** For /etc/hosts and /etc/hostname, where no volume is in their place; absent: the container gets none. */
+  readonly hostname?: string;
+  /** `user[:group]`; the image's when absent. */
+  readonly user?: string;
+}
+
 /** Prepares image and volumes side by side. On failure nothing stays open. */
 export async function prepareContainerResources(
-  spec: ContainerSpec,
+  request: ResourceRequest,
   stateDir: string,
   budget: PhaseBudget,
   signal?: AbortSignal,
 ): Promise<ContainerResources> {
+  const { id, hostname } = request;
   using stack = new DisposableStack();
-  const rootfsWork = budget.note("image", () => prepareImageRootfs(spec.image, spec.id, stateDir, signal));
-  const volumesWork = spec.volumes.map((volume, index) =>
+  const rootfsWork = budget.note("image", () => prepareRootfs(request.rootfs, id, stateDir, signal));
+  const volumesWork = request.volumes.map((volume, index) =>
     budget.note(`volume "${volume.guestPath}"`, () =>
-      prepareVolume(volume, { containerId: spec.id, index, stateDir }, signal),
+      prepareVolume(volume, { containerId: id, index, stateDir }, signal),
     ),
   );
   await useAll(stack, [rootfsWork, ...volumesWork]);
   const rootfs = await rootfsWork;
   const asked = await Promise.all(volumesWork);
   const taken = new Set(asked.map(({ mount }) => mount.destination));
-  const own = prepareIdentityFiles(spec.id, spec.hostname).filter(
-    ({ mount }) => !taken.has(mount.destination),
-  );
-  const volumes = [...own, ...asked];
+  const own = hostname === undefined ? [] : prepareIdentityFiles(id, hostname);
+  const volumes = [...own.filter(({ mount }) => !taken.has(mount.destination)), ...asked];
   const held = stack.move();
   return {
     image: rootfs.image,
     rootPath: rootfs.path,
-    user: spec.user ?? rootfs.image.config.User ?? "",
+    user: request.user ?? rootfs.image.config.User ?? "",
     disks: [rootfs.disk, ...volumes.flatMap(({ disk }) => disk ?? [])],
     storages: [...rootfs.storages, ...volumes.flatMap(({ storage }) => storage ?? [])],
     mounts: volumes.map(({ mount }) => mount),

@@ -1,11 +1,18 @@
 import type { AgentClient } from "#agent-client/client.ts";
 import { toProtoProcess, toProtoSpec } from "#agent-client/spec.ts";
+import { toProtoResources } from "#agent-client/spec-resources.ts";
 import { HakoError } from "#base/error.ts";
 import { abortable } from "#base/mutex.ts";
 import type { PhaseBudget } from "#base/phase-budget.ts";
-import type { Process as ProcessSpec, Spec } from "#oci/runtime-spec.ts";
+import type { Process as ProcessSpec, Resources, Spec } from "#oci/runtime-spec.ts";
 import { mergeEnv } from "#oci/spec-builder.ts";
-import type { Container, ContainerSpec, ContainerStats, ExecSpec } from "#runtime/container.ts";
+import type {
+  Container,
+  ContainerStats,
+  ExecConfig,
+  ExecSpec,
+  StatsContainerResponse,
+} from "#runtime/container.ts";
 import { CONTAINER_TRANSITIONS, type ContainerAction, nextStatus } from "#runtime/lifecycle.ts";
 import type { ContainerState } from "#runtime/state.ts";
 import type { ContainerResources } from "./container-resources.ts";
@@ -29,81 +36,89 @@ export interface ContainerHost {
   release(): Promise<void>;
 }
 
+/** What is asked of the agent for a container. */
+export interface ContainerPlan {
+  readonly spec: Spec;
+  readonly resources: ContainerResources;
+  /** Names for the agent to look up; absent: the specification's numbers count. */
+  readonly user?: string;
+  readonly stdin: boolean;
+  /** Shares process ids with the sandbox's first container. */
+  readonly sharePids: boolean;
+}
+
 /** A container in a virtual machine, run by the agent there. */
 export class VirtContainer implements Container {
   readonly id: string;
   readonly state: ContainerState;
   readonly #host: ContainerHost;
-  readonly #request: ContainerSpec;
-  readonly #spec: Spec;
-  readonly #resources: ContainerResources;
+  readonly #plan: ContainerPlan;
   readonly #budget: PhaseBudget;
   readonly #exited = Promise.withResolvers<number>();
   #process: AgentProcess | undefined;
 
-  constructor(
-    host: ContainerHost,
-    state: ContainerState,
-    parts: { request: ContainerSpec; spec: Spec; resources: ContainerResources; budget: PhaseBudget },
-  ) {
+  /** `budget`: the time that making the container may take in all. */
+  constructor(host: ContainerHost, state: ContainerState, plan: ContainerPlan, budget: PhaseBudget) {
     this.id = state.id;
     this.state = state;
     this.#host = host;
-    this.#request = parts.request;
-    this.#spec = parts.spec;
-    this.#resources = parts.resources;
-    this.#budget = parts.budget;
+    this.#plan = plan;
+    this.#budget = budget;
     // Nobody may be waiting when the machine ends.
     this.#exited.promise.catch(() => {});
   }
 
   get process(): AgentProcess {
-    this.#process ??= this.#makeProcess("", this.#request.process.terminal);
+    this.#process ??= this.#makeProcess("", this.#plan.spec.process?.terminal ?? false);
     return this.#process;
   }
 
   async create(signal?: AbortSignal): Promise<void> {
     const status = this.#next("create");
     const agent = this.#host.agent();
+    const { resources, spec, sharePids } = this.#plan;
     const request = {
       containerId: this.id,
-      stringUser: splitUser(this.#resources.user),
-      storages: this.#resources.storages.map((storage) => ({ ...storage, options: [...storage.options] })),
-      OCI: toProtoSpec(this.#spec),
+      ...this.#namedUser(undefined),
+      storages: resources.storages.map((storage) => ({ ...storage, options: [...storage.options] })),
+      OCI: toProtoSpec(spec),
+      sandboxPidns: sharePids,
     };
-    const copying = (inner: AbortSignal) => this.#resources.copyFiles(agent, inner);
+    const copying = (inner: AbortSignal) => resources.copyFiles(agent, inner);
     const creating = (inner: AbortSignal) =>
       agent.createContainer(request, { signal: inner, timeoutMs: this.#budget.remainingMs + GRACE_MS });
     await this.#ask(this.#budget.run("copying files", copying, signal));
     await this.#ask(this.#budget.run("creating in the guest", creating, signal));
-    this.state.status = status;
+    void this.#watch();
+    await this.#host.update(() => {
+      if (this.state.status === "creating") this.state.status = status;
+    });
   }
 
   async start(signal?: AbortSignal): Promise<void> {
     const status = this.#next("start");
     await this.#ask(this.#host.agent().startContainer({ containerId: this.id }, withSignal(signal)));
-    const { stdin, process } = this.#request;
-    if (!stdin && !process.terminal) await this.process.closeStdin(signal);
-    void this.#watch();
+    if (!this.#plan.stdin && !this.process.terminal) await this.#closeUnusedStdin(this.process, signal);
     await this.#host.update(() => {
-      this.state.status = status;
+      if (this.state.status === "created") this.state.status = status;
       this.state.startedAt = new Date().toISOString();
     });
   }
 
-  async exec(spec: ExecSpec, signal?: AbortSignal): Promise<AgentProcess> {
+  async exec(spec: ExecSpec | ExecConfig, signal?: AbortSignal): Promise<AgentProcess> {
     this.#next("exec");
-    const process = this.#execSpec(spec);
+    const complete = "process" in spec;
+    const process = complete ? spec.process : this.#execSpec(spec);
     const options = { timeoutMs: this.#host.createTimeoutMs, ...(signal && { signal }) };
     const request = {
       containerId: this.id,
       execId: spec.id,
-      stringUser: splitUser(spec.user ?? this.#resources.user),
+      ...(complete ? {} : this.#namedUser(spec.user)),
       process: toProtoProcess(process),
     };
     await this.#ask(this.#host.agent().execProcess(request, options));
-    const added = this.#makeProcess(spec.id, spec.terminal);
-    if (!spec.stdin && !spec.terminal) await added.closeStdin(signal);
+    const added = this.#makeProcess(spec.id, process.terminal ?? false);
+    if (!spec.stdin && !added.terminal) await this.#closeUnusedStdin(added, signal);
     return added;
   }
 
@@ -138,6 +153,15 @@ export class VirtContainer implements Container {
     return summarizeStats(
       await this.#ask(this.#host.agent().statsContainer({ containerId: this.id }, withSignal(signal))),
     );
+  }
+
+  async usage(signal?: AbortSignal): Promise<StatsContainerResponse> {
+    return this.#ask(this.#host.agent().statsContainer({ containerId: this.id }, withSignal(signal)));
+  }
+
+  async update(resources: Resources, signal?: AbortSignal): Promise<void> {
+    const request = { containerId: this.id, resources: toProtoResources(resources) };
+    await this.#ask(this.#host.agent().updateContainer(request, withSignal(signal)));
   }
 
   async wait(signal?: AbortSignal): Promise<number> {
@@ -183,9 +207,21 @@ export class VirtContainer implements Container {
     });
   }
 
+  #namedUser(user: string | undefined): { stringUser?: { uid: string; gid: string } } {
+    const name = user ?? this.#plan.user;
+    return name === undefined ? {} : { stringUser: splitUser(name) };
+  }
+
+  /** Nobody will write. A process that has ended already needs no telling. */
+  async #closeUnusedStdin(process: AgentProcess, signal?: AbortSignal): Promise<void> {
+    await process.closeStdin(signal).catch((error: unknown) => {
+      if (!(error instanceof HakoError) || error.code === "UNAVAILABLE") throw error;
+    });
+  }
+
   /** The container's own process with another command; user and groups are resolved by the agent. */
   #execSpec(spec: ExecSpec): ProcessSpec {
-    const init = this.#spec.process;
+    const init = this.#plan.spec.process;
     if (!init) throw new HakoError("INTERNAL", `Container "${this.id}" has no process`);
     const terminalEnv = spec.terminal ? ["TERM=xterm"] : [];
     return {

@@ -27,6 +27,7 @@ export class VirtContainerHandler implements RuntimeHandler {
       manager: { pid: process.pid, startTime: processStartTime(process.pid) ?? 0 },
       detached: spec.detached,
       autoRemove: spec.autoRemove,
+      ...(spec.keeper && { keeper: spec.keeper }),
       status: "creating",
       containers: [],
     };

@@ -9,6 +9,9 @@ export const MIN_MEMORY_MIB = 128;
 /** What kernel and agent need for themselves: a container that takes all the rest must not have them killed. */
 const GUEST_RESERVE_MIB = 64;
 
+/** QEMU's machine type that takes devices at run time. */
+const HOTPLUG_MACHINE_TYPE = "q35";
+
 /** The sizes of a machine. */
 export interface MachinePlan {
   readonly machineType: string;
@@ -29,7 +32,8 @@ export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
     );
   }
   return {
-    machineType: spec.machineType ?? config.hypervisor.qemu.machineType,
+    machineType:
+      spec.machineType ?? (spec.hotplug ? HOTPLUG_MACHINE_TYPE : config.hypervisor.qemu.machineType),
     vcpus: spec.vcpus ?? config.hypervisor.qemu.defaultVcpus,
     memoryMib,
     containerMemory: (memoryMib - GUEST_RESERVE_MIB) * MIB,

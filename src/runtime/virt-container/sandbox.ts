@@ -1,3 +1,4 @@
+import type { AgentAddress } from "#agent-client/address.ts";
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
 import { PhaseBudget } from "#base/phase-budget.ts";
@@ -6,7 +7,8 @@ import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor } from "#hypervisor/registry.ts";
 import { parseSignal } from "#oci/signal.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
-import type { ContainerSpec } from "#runtime/container.ts";
+import { SANDBOX_SHM_PATH } from "#resource/storage.ts";
+import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
 import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
@@ -14,9 +16,8 @@ import type { ContainerState, SandboxState } from "#runtime/state.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
 import { openAgentLink } from "./agent-channel.ts";
-import { type ContainerHost, VirtContainer } from "./container.ts";
-import { type ContainerResources, prepareContainerResources } from "./container-resources.ts";
-import { buildContainerSpec } from "./container-spec.ts";
+import { type ContainerHost, type ContainerPlan, VirtContainer } from "./container.ts";
+import { type PlanOptions, planContainer } from "./container-plan.ts";
 import { Guest } from "./guest.ts";
 import { type GuestNetwork, openGuestNetwork } from "./guest-network.ts";
 import { openMachineFiles } from "./machine-files.ts";
@@ -46,7 +47,10 @@ export class VirtSandbox implements Sandbox {
   /** Both begin at once and are waited for only when the machine is made. */
   readonly #assets: Promise<Assets>;
   readonly #hypervisor: Promise<ChosenHypervisor>;
+  readonly #adding = new Set<string>();
+  readonly #outOfMemory: ((containerId: string) => void)[] = [];
   #guest: Guest | undefined;
+  #agentAddress: AgentAddress | undefined;
   #finished = false;
 
   constructor(spec: SandboxSpec, plan: MachinePlan, state: SandboxState, context: HandlerContext) {
@@ -70,34 +74,43 @@ export class VirtSandbox implements Sandbox {
     return this.#broken.promise;
   }
 
-  async addContainer(request: ContainerSpec, signal?: AbortSignal): Promise<VirtContainer> {
+  async addContainer(request: ContainerSpec | BundleSpec, signal?: AbortSignal): Promise<VirtContainer> {
     nextStatus(SANDBOX_TRANSITIONS, this.state.status, "add container", this.#subject);
-    if (this.containers.has(request.id)) {
-      throw new HakoError("ALREADY_EXISTS", `Sandbox "${this.id}" has a container "${request.id}"`);
+    if (this.containers.has(request.id) || this.#adding.has(request.id)) {
+      throw new HakoError("ALREADY_EXISTS", `Sandbox "${this.state.name}" has a container "${request.id}"`);
     }
+    this.#adding.add(request.id);
     const budget = new PhaseBudget(
       `create container "${request.id.slice(0, 12)}"`,
       this.#context.config.agent.kata.createContainerTimeout * 1000,
     );
-    const preparing = this.#prepare(request, budget, signal);
-    const resources = this.#cleanup.use(await this.timeline.measure("image", preparing));
-    const spec = buildContainerSpec(request, resources, this.#plan.containerMemory);
     await using undo = new AsyncDisposableStack();
-    const release = undo.use(new AsyncDisposableStack());
+    undo.defer(() => void this.#adding.delete(request.id));
+    const { containerMemory } = this.#plan;
+    const sharedShm = this.#spec.sharedShmMib !== undefined;
+    const { stateDir } = this.#context.paths;
+    const preparing = this.#prepare(request, { containerMemory, sharedShm, stateDir, budget }, signal);
+    const planned = await this.timeline.measure("image", preparing);
+    const resources = this.#cleanup.use(planned.resources);
+    const failed = undo.use(new AsyncDisposableStack());
+    const release = failed.use(new AsyncDisposableStack());
     release.use(resources);
     const attaching = async (inner: AbortSignal) => {
       for (const disk of resources.disks) {
-        const { id } = await this.#devices.addDisk({ ...disk, readOnly: true }, inner);
+        const { id } = await this.#devices.addDisk({ ...disk, readOnly: disk.readOnly ?? true }, inner);
         release.defer(() => this.#unplug(id));
       }
     };
     await budget.run("attaching disks", attaching, signal);
-    const state = describeContainer(request, resources, spec.process?.args ?? []);
+    const state = describeContainer(request, planned);
     const host = this.#containerHost(() => this.#forget(state, release));
-    const container = new VirtContainer(host, state, { request, spec, resources, budget });
-    this.state.containers.push(state);
-    this.containers.set(request.id, container);
-    undo.move();
+    const container = new VirtContainer(host, state, planned, budget);
+    // A sandbox that has not started has its containers on disk when its machine is.
+    await this.#update(() => {
+      this.state.containers.push(state);
+      this.containers.set(request.id, container);
+    });
+    failed.move();
     return container;
   }
 
@@ -132,12 +145,24 @@ export class VirtSandbox implements Sandbox {
       signal,
     );
     this.#guest = this.#cleanup.use(guest);
+    this.#agentAddress = link.address;
     timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
     guest.broken.catch((error) => this.#broken.reject(error));
     this.#devices.bind(guest.machine);
     await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
     this.state.status = status;
     void this.#watchOom(guest);
+  }
+
+  lookupAgent(): { agent: Guest["agent"]; address: AgentAddress } {
+    const { agent } = this.#lookupGuest();
+    if (!this.#agentAddress)
+      throw new HakoError("INTERNAL", `Cannot tell the address of ${this.#subject}'s agent`);
+    return { agent, address: this.#agentAddress };
+  }
+
+  onOutOfMemory(listener: (containerId: string) => void): void {
+    this.#outOfMemory.push(listener);
   }
 
   async removeOnStop(): Promise<void> {
@@ -165,20 +190,20 @@ export class VirtSandbox implements Sandbox {
   }
 
   async #prepare(
-    request: ContainerSpec,
-    budget: PhaseBudget,
+    request: ContainerSpec | BundleSpec,
+    options: PlanOptions,
     signal?: AbortSignal,
-  ): Promise<ContainerResources> {
-    let work: Promise<ContainerResources> | undefined;
+  ): Promise<ContainerPlan> {
+    let work: Promise<ContainerPlan> | undefined;
     const begin = (inner: AbortSignal) => {
-      work = prepareContainerResources(request, this.#context.paths.stateDir, budget, inner);
+      work = planContainer(request, options, inner);
       return work;
     };
     try {
-      return await budget.run("preparing image and volumes", begin, signal);
+      return await options.budget.run("preparing image and volumes", begin, signal);
     } catch (error) {
       // What is ready too late has no other owner.
-      work?.then((late) => late[Symbol.dispose]()).catch(() => {});
+      work?.then(({ resources }) => resources[Symbol.dispose]()).catch(() => {});
       throw error;
     }
   }
@@ -217,7 +242,10 @@ export class VirtSandbox implements Sandbox {
     const options = signal ? { signal } : {};
     const nowUs = BigInt(Date.now()) * 1000n;
     await Promise.all([
-      agent.createSandbox({ hostname: this.#spec.hostname, sandboxId: this.id }, options),
+      agent.createSandbox(
+        { hostname: this.#spec.hostname, sandboxId: this.id, storages: sharedStorages(this.#spec) },
+        options,
+      ),
       agent.setGuestDateTime({ Sec: nowUs / 1_000_000n, Usec: nowUs % 1_000_000n }, options),
       network.configureGuest(agent, signal),
     ]);
@@ -231,6 +259,7 @@ export class VirtSandbox implements Sandbox {
         log.warn("a container ran out of memory", { container: containerId });
         const state = this.state.containers.find(({ id }) => id === containerId);
         if (state) state.oomKilled = true;
+        for (const listener of this.#outOfMemory) listener(containerId);
       }
     } catch (error) {
       log.debug("the watch for memory ended", { error });
@@ -275,18 +304,23 @@ function checkStopSignal(text: string): string {
 }
 
 function describeContainer(
-  request: ContainerSpec,
-  { image }: ContainerResources,
-  args: readonly string[],
+  request: ContainerSpec | BundleSpec,
+  { spec, resources: { image } }: ContainerPlan,
 ): ContainerState {
   return {
     id: request.id,
-    image: request.image,
+    image: "image" in request ? request.image : request.imageName,
     imageDigest: image.digest,
-    args,
-    terminal: request.process.terminal,
+    args: spec.process?.args ?? [],
+    terminal: spec.process?.terminal ?? false,
     stopSignal: checkStopSignal(image.config.StopSignal || "SIGTERM"),
     createdAt: new Date().toISOString(),
     status: "creating",
   };
+}
+
+function sharedStorages({ sharedShmMib }: SandboxSpec) {
+  if (sharedShmMib === undefined) return [];
+  const options = ["noexec", "nosuid", "nodev", "mode=1777", `size=${sharedShmMib}m`];
+  return [{ driver: "ephemeral", source: "shm", fstype: "tmpfs", options, mountPoint: SANDBOX_SHM_PATH }];
 }

@@ -67,6 +67,7 @@ function connect() {
   const container: Partial<Container> = {
     id: "c",
     async exec(spec) {
+      if ("process" in spec) throw new Error("the service asks for parts");
       const process = new TestProcess(spec);
       processes.push(process);
       return process;
