@@ -66,7 +66,7 @@ async function loadSettings(paths: Paths, spec: Spec, options: Any | undefined):
   const asked = configPath(options);
   const config = await (asked === undefined
     ? loadConfig(paths.configFile, paths.configDialect)
-    : loadConfig(asked));
+    : loadConfig(asked, asked.includes("/kata-containers/") ? "kata" : "hako"));
   const annotations = spec.annotations ?? {};
   const name = annotatedHypervisor(annotations) ?? config.runtime.hypervisorName;
   const table = name in config.hypervisor ? (name as HypervisorName) : "qemu";
