@@ -24,6 +24,8 @@ export type Capability =
   | "balloon"
   | "vsock"
   | "serial-agent"
+  /** `Machine.save` and `Hypervisor.restore`. */
+  | "snapshot"
   /** A panic ends as `guest-panic`; without it, as the reset that follows it: `guest-shutdown`. */
   | "panic-report";
 
@@ -81,6 +83,20 @@ export interface MachineSpec {
   readonly maxMemoryMib?: number;
   readonly devices: readonly DeviceSpec[];
   readonly agent: AgentChannel;
+}
+
+/** What a restored machine has of its own; all else is the saved machine's. */
+export interface RestoreSpec {
+  readonly id: string;
+  readonly runDir: string;
+  /** What `Machine.save` wrote. */
+  readonly snapshotDir: string;
+  /** Of the same kind as the saved machine's. */
+  readonly agent: AgentChannel;
+  /** For every device of the saved machine its own: same id and kind, same content where the guest has it mounted. */
+  readonly devices: readonly DeviceSpec[];
+  /** `private` reads all memory in at once and shares no page with other machines (side channels); else `shared`. */
+  readonly memory: "shared" | "private";
 }
 
 /** Why a machine ended. `reason` is for decisions, `detail` and `consoleTail` for people. */
@@ -142,6 +158,13 @@ export interface Machine extends AsyncDisposable {
    * wish. OUT_OF_RANGE above `maxMemoryMib`.
    */
   resizeMemory(memoryMib: number, signal?: AbortSignal): Promise<number>;
+  /**
+   * Writes everything that {@link Hypervisor.restore} needs into `dir`, an empty directory with mode 0700. The machine
+   * stays paused and may go on or be stopped. When this resolves the files are complete and on disk; when it rejects
+   * they are worth nothing. FAILED_PRECONDITION unless paused, RESOURCE_EXHAUSTED when the disk is full, UNIMPLEMENTED
+   * without the capability.
+   */
+  save(dir: string, signal?: AbortSignal): Promise<void>;
   /** Ends guest and monitor at once and frees all that belongs to them. Idempotent; never throws. */
   stop(): Promise<void>;
   /** What the guest has printed so far, its last `maxBytes` (at most 64 KiB are kept), without control characters. */
@@ -167,7 +190,14 @@ export interface Hypervisor {
   probe(options?: { readonly version: boolean }): Promise<HypervisorProbe>;
   /** Starts the monitor with the guest stopped. On failure, or when the signal fires, nothing is left behind. */
   create(spec: MachineSpec, signal?: AbortSignal): Promise<Machine>;
-  /** The state to save before `create`. */
+  /**
+   * Like `create`, from what `Machine.save` wrote: the guest stands where it was saved and goes on with `start()`. Any
+   * number of machines may be restored from one directory at a time; none writes to it, each has its memory
+   * copy-on-write and its own generation id (VMGENID). FAILED_PRECONDITION when the snapshot does not fit this host,
+   * this hako or the spec, DATA_LOSS when it is damaged, both with the reason.
+   */
+  restore(spec: RestoreSpec, signal?: AbortSignal): Promise<Machine>;
+  /** The state to save before `create` or `restore`. */
   plannedState(spec: Pick<MachineSpec, "id" | "runDir">): MachineState;
   /**
    * Ends what is left of a machine whose manager has died: processes and the driver's files in `runDir`. Never hits

@@ -36,6 +36,10 @@ export class MemoryMachine implements Machine {
     return memoryMib;
   }
 
+  async save(): Promise<void> {
+    throw new HakoError("UNIMPLEMENTED", "A machine without a monitor is not saved");
+  }
+
   async stop(): Promise<void> {
     this.#exit.resolve({ reason: "stopped", detail: "Stopped", consoleTail: "" });
   }

@@ -7,6 +7,7 @@ import type {
   Machine,
   MachineSpec,
   MachineState,
+  RestoreSpec,
 } from "#hypervisor/hypervisor.ts";
 import { validateMachineSpec } from "#hypervisor/machine-spec.ts";
 import { probeKvm } from "#linux/kvm-kind.ts";
@@ -85,6 +86,10 @@ export class QemuHypervisor implements Hypervisor {
       if (signal?.aborted) throw new HakoError("CANCELLED", `${action}: cancelled`, { cause: signal.reason });
       throw new HakoError(HakoError.from(error).code, action, { cause: error });
     }
+  }
+
+  async restore(spec: RestoreSpec): Promise<Machine> {
+    throw new HakoError("UNIMPLEMENTED", `Cannot restore machine "${spec.id}": QEMU machines are not saved`);
   }
 
   cleanUp(state: MachineState): Promise<void> {

@@ -108,6 +108,10 @@ export class QemuMachine implements Machine {
     return resizeMemory(qmp, { baseMib: spec.memoryMib, extraMib: extraMemoryMib(spec) }, memoryMib, signal);
   }
 
+  async save(): Promise<void> {
+    throw new HakoError("UNIMPLEMENTED", "Cannot save the machine: QEMU machines are not saved");
+  }
+
   async stop(): Promise<void> {
     if (this.#runState !== "ended") {
       this.#cause.stopRequested();
