@@ -1,0 +1,166 @@
+/** hako as a runtime of a real containerd. */
+import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { ContainerdHost, containerdTest, MACHINE_TIMEOUT_MS } from "../support/containerd-host.ts";
+
+let host: ContainerdHost;
+
+beforeAll(async () => {
+  host = await ContainerdHost.start();
+}, MACHINE_TIMEOUT_MS);
+
+afterAll(async () => {
+  await host?.[Symbol.asyncDispose]();
+}, MACHINE_TIMEOUT_MS);
+
+/** Nothing may be left once containerd has tidied up, which it does in the background. */
+async function expectNothingLeft(): Promise<void> {
+  for (let tries = 0; tries < 100 && host.leftovers().length > 0; tries++) await Bun.sleep(50);
+  expect(host.leftovers()).toEqual([]);
+}
+
+async function until(what: string, check: () => Promise<boolean> | boolean): Promise<void> {
+  for (let tries = 0; tries < 600; tries++) {
+    if (await check()) return;
+    await Bun.sleep(50);
+  }
+  throw new Error(`never seen: ${what}\n${host.log.slice(-3000)}`);
+}
+
+async function taskStatus(id: string): Promise<string> {
+  const line = (await host.must(["task", "ls"])).split("\n").find((text) => text.startsWith(`${id} `));
+  return line?.trim().split(/\s+/).at(-1) ?? "none";
+}
+
+describe("ctr run", () => {
+  containerdTest(
+    "prints what a container in a machine says, and leaves nothing",
+    async () => {
+      const script = "echo out; echo err >&2; uname -r; cat /proc/1/comm; exit 3";
+      const outcome = await host.ctr([...host.runWords("first", ["--rm"]), "sh", "-c", script]);
+      const [out, kernel, init] = outcome.stdout.split("\n");
+      expect({ out, init, code: outcome.code }).toEqual({ out: "out", init: "sh", code: 3 });
+      expect(kernel).toStartWith("6.1.");
+      expect(outcome.stderr).toBe("err\n");
+      await expectNothingLeft();
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+
+  containerdTest(
+    "passes input on to its end, gives a terminal, and answers by Kata's name",
+    async () => {
+      const bytes = crypto.getRandomValues(new Uint8Array(300_000));
+      const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+      const words = host.runWords("input", ["--rm"], "io.containerd.kata.v2");
+      const outcome = await host.ctr([...words, "sha256sum"], { stdin: bytes });
+      expect(outcome).toEqual({ code: 0, stdout: `${digest}  -\n`, stderr: "" });
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
+describe("a task", () => {
+  containerdTest(
+    "is looked at, paused, measured, joined, killed and deleted; events tell it in order",
+    async () => {
+      const events = host.startCtr(["events"]);
+      const script = 'trap "echo got USR1; exit 9" USR1; while :; do sleep 0.1; done';
+      await host.must([...host.runWords("long", ["-d"]), "sh", "-c", script]);
+      expect(await taskStatus("long")).toBe("RUNNING");
+      expect(await host.must(["task", "ps", "long"])).toMatch(/^PID\s+INFO\n\d+\s+-\n$/);
+      const exec = (execId: string, ...words: string[]) =>
+        host.ctr(["task", "exec", "--exec-id", execId, "long", ...words]);
+      expect(await exec("one", "sh", "-c", "echo in; echo err >&2; exit 4")).toMatchObject({
+        code: 4,
+        stdout: "in\n",
+        stderr: "err\n",
+      });
+      expect((await exec("two", "no-such-program")).stderr).toContain("no-such-program");
+      const metrics = JSON.parse(await host.must(["task", "metrics", "--format", "json", "long"]));
+      expect(metrics.memory.usage.usage ?? metrics.memory.usage).toBeGreaterThan(0);
+      expect(metrics.pids.current).toBeGreaterThan(0);
+      await host.must(["task", "pause", "long"]);
+      expect(await taskStatus("long")).toBe("PAUSED");
+      await host.must(["task", "resume", "long"]);
+      expect(await taskStatus("long")).toBe("RUNNING");
+      expect((await host.ctr(["task", "checkpoint", "long"])).stderr).toContain(
+        "hako does not save containers",
+      );
+      expect((await host.ctr(["task", "rm", "long"])).code).not.toBe(0);
+      await host.must(["task", "kill", "-s", "SIGUSR1", "long"]);
+      await until("the end of the task", async () => (await taskStatus("long")) === "STOPPED");
+      expect((await exec("three", "true")).code).not.toBe(0);
+      await host.must(["task", "rm", "long"]);
+      await host.must(["container", "rm", "long"]);
+      await until("no shim", () => host.shims().length === 0);
+      events.kill();
+      const topics = (await events.stdout.text())
+        .split("\n")
+        .flatMap((line) => /(\/tasks\/\S+) (\{.*\})/.exec(line)?.slice(1, 3) ?? []);
+      const told = [];
+      for (let at = 0; at < topics.length; at += 2) {
+        const { container_id: _, id, exec_id, exit_status } = JSON.parse(topics[at + 1] ?? "{}");
+        told.push([topics[at], id ?? exec_id ?? "", exit_status ?? 0].join(" ").trim());
+      }
+      expect(told).toEqual([
+        "/tasks/create  0",
+        "/tasks/start  0",
+        "/tasks/exec-added one 0",
+        "/tasks/exec-started one 0",
+        "/tasks/exit one 4",
+        "/tasks/exec-added two 0",
+        "/tasks/paused  0",
+        "/tasks/resumed  0",
+        // ctr checkpoint pauses by itself and resumes when it fails.
+        "/tasks/paused  0",
+        "/tasks/resumed  0",
+        "/tasks/exit long 9",
+        "/tasks/delete  9",
+      ]);
+      await expectNothingLeft();
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
+describe("a pod", () => {
+  const annotation = (name: string, value: string) => ["--annotation", `io.kubernetes.cri.${name}=${value}`];
+  const member = [...annotation("container-type", "container"), ...annotation("sandbox-id", "pod")];
+
+  containerdTest(
+    "has one shim and one machine; its containers share a network and survive a restart of containerd",
+    async () => {
+      await host.must([
+        ...host.runWords("pod", ["-d", ...annotation("container-type", "sandbox")]),
+        "sleep",
+        "1000",
+      ]);
+      const script = "echo started; while :; do sleep 0.1; done";
+      await host.must([...host.runWords("web", ["-d", ...member]), "sh", "-c", script]);
+      const side = await host.ctr([
+        ...host.runWords("side", ["--rm", ...member]),
+        "sh",
+        "-c",
+        "hostname; exit 7",
+      ]);
+      expect(side.code).toBe(7);
+      expect(host.shims()).toHaveLength(1);
+      expect(host.hako.monitors()).toHaveLength(1);
+      expect(await taskStatus("web")).toBe("RUNNING");
+      await host.stopDaemon("SIGKILL");
+      await host.startDaemon();
+      expect(await taskStatus("web")).toBe("RUNNING");
+      expect(await host.must(["task", "exec", "--exec-id", "x", "web", "echo", "still here"])).toBe(
+        "still here\n",
+      );
+      await host.must(["task", "kill", "-s", "SIGKILL", "web"]);
+      await until("the end of web", async () => (await taskStatus("web")) === "STOPPED");
+      await host.must(["task", "rm", "web"]);
+      expect(await taskStatus("pod")).toBe("RUNNING");
+      await host.remove("web", "pod");
+      await until("no shim", () => host.shims().length === 0);
+      await expectNothingLeft();
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
