@@ -254,12 +254,25 @@ const targets: Readonly<Record<string, Target>> = {
   },
   binary: {
     needs: ["native", "proto", "kernel", "guest"],
-    inputs: ["src", "package.json", "package-lock.json", "config/seccomp", "LICENSE", "NOTICE"],
+    inputs: [
+      "src",
+      "package.json",
+      "package-lock.json",
+      "config/seccomp",
+      "config/policy",
+      "LICENSE",
+      "NOTICE",
+    ],
     variant: () => compileFlags.join(),
     output: "dist/hako",
     make: compile,
   },
 };
+
+/** Policies for the agent that can be named without a file. */
+const policies = ["allow-all", "allow-all-except-exec", "allow-set-policy", "deny-all"].map(
+  (name) => `${name}.rego`,
+);
 
 /** Files that travel inside the executable: name for `lookupEmbedded`, path in the checkout. */
 function embeddedFiles(): [name: string, path: string][] {
@@ -271,6 +284,7 @@ function embeddedFiles(): [name: string, path: string][] {
     ["hako-init", "dist/native/hako-init"],
     ...guestLibraries.map((name): [string, string] => [name, `dist/guest/${name}`]),
     ["seccomp-default.json", "config/seccomp/default.json"],
+    ...policies.map((name): [string, string] => [`policy/${name}`, `config/policy/${name}`]),
     ["LICENSE", "LICENSE"],
     ["NOTICE", "NOTICE"],
   ];

@@ -15,6 +15,7 @@ import type { DeviceLookup } from "./device/hotplug.ts";
 import { Launcher } from "./launcher/launcher.ts";
 import { OomEvents } from "./oom.ts";
 import { type AgentOptions, parseOptions } from "./options.ts";
+import { PolicyGate } from "./policy/gate.ts";
 import { agentService } from "./rpc/agent-service.ts";
 import { healthService } from "./rpc/health.ts";
 import { Sandbox } from "./sandbox.ts";
@@ -85,6 +86,15 @@ function makeSandbox(options: AgentOptions, launcher: Launcher): Sandbox {
   });
 }
 
+/** Without a policy all calls are answered, until somebody sets one. */
+async function openGate(policy: string | undefined): Promise<PolicyGate> {
+  const gate = new PolicyGate();
+  if (policy === undefined) return gate;
+  const { readPolicy } = await import("#policy/default-policy.ts");
+  await gate.set(readPolicy(policy));
+  return gate;
+}
+
 /** The agent's role: serves the sandbox until it is destroyed. `args` are the words after the role's name. */
 export async function run(args: readonly string[]): Promise<number> {
   const options = await parseOptions(args, process.env, readText("/proc/cmdline"));
@@ -97,7 +107,8 @@ export async function run(args: readonly string[]): Promise<number> {
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
   const sandbox = makeSandbox(options, launcher);
-  server.register(AgentServiceDefinition, agentService({ sandbox, powerOff: destroyed.resolve }));
+  const gate = await openGate(options.policy);
+  server.register(AgentServiceDefinition, gate.guard(agentService({ sandbox, powerOff: destroyed.resolve })));
   const { memoryAgent } = options;
   if (memoryAgent.enabled) {
     const agent = await sandbox.memoryAgent();

@@ -241,6 +241,13 @@ export const optionTable: readonly Option[] = [
     },
   },
   {
+    word: "hako.policy",
+    key: "policy_file",
+    set(options, text) {
+      options.policy = text;
+    },
+  },
+  {
     word: "hako.timing",
     set(options) {
       options.timing = true;

@@ -47,6 +47,8 @@ export interface AgentOptions {
   readonly runDirectory: string;
   /** hako-init to start as launcher when none is inherited: only outside a VM. */
   readonly launcherPath: string | undefined;
+  /** Decides which calls are answered: a name or the path of a file; undefined answers all. */
+  readonly policy: string | undefined;
   /** Options of Kata's agent that were given and that nobody knows. */
   readonly unknown: readonly string[];
 }
@@ -90,6 +92,7 @@ function defaults(): MutableOptions {
     cgroupRoot: undefined,
     runDirectory: "/run/kata-containers",
     launcherPath: undefined,
+    policy: undefined,
     unknown: [],
   };
 }
@@ -140,7 +143,15 @@ function applyFile(options: MutableOptions, path: string): void {
   }
 }
 
-const flagNames = ["server-addr", "log-level", "cgroup-root", "run-dir", "launcher", "config"] as const;
+const flagNames = [
+  "server-addr",
+  "log-level",
+  "cgroup-root",
+  "run-dir",
+  "launcher",
+  "config",
+  "policy",
+] as const;
 type Flags = Partial<Record<(typeof flagNames)[number], string>>;
 
 /** In the guest there are no flags, and what reads them costs a tenth of the agent's start. */
@@ -177,6 +188,8 @@ export async function parseOptions(
   if (environment.KATA_AGENT_TRACING) options.tracing = environment.KATA_AGENT_TRACING !== "false";
   if (flags["cgroup-root"]) options.cgroupRoot = parseDirectory("cgroup root", flags["cgroup-root"]);
   if (flags["run-dir"]) options.runDirectory = parseDirectory("run directory", flags["run-dir"]);
+  const policy = flags.policy ?? environment.KATA_AGENT_POLICY_FILE;
+  if (policy) options.policy = policy;
   if (flags.launcher) options.launcherPath = flags.launcher;
   return options;
 }

@@ -108,7 +108,7 @@ export class Policy {
         const index = furthest.get(at);
         if (index === undefined || !conditions.some((landmark) => landmark?.rule === name)) return;
         const share = index / conditions.length;
-        if (!best || share >= best.share) best = { at, index, share };
+        if (!best || share > best.share) best = { at, index, share };
       });
       const landmark = best && landmarks[best.at]?.[best.index];
       if (!landmark) continue;

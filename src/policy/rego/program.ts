@@ -6,7 +6,7 @@ import { conflict, Machine } from "./machine.ts";
 import { compileMatch } from "./pattern-compiler.ts";
 import { FrameLayout, namesDeep, Scope } from "./scope.ts";
 import type { Clause, Literal, Module, RuleKind, Term } from "./syntax.ts";
-import { type Context, compileValues, foldConstant } from "./term-compiler.ts";
+import { type Context, compileHeads, foldConstant } from "./term-compiler.ts";
 import { equalValues, RegoObject, RegoSet, type Value } from "./value.ts";
 
 const UNDEFINED = Symbol("undefined");
@@ -234,7 +234,7 @@ export class Program {
         return true;
       };
     }
-    return compileValues(heads, scope, bound, this.#context, (values) => (frame) => {
+    return compileHeads(heads, scope, bound, this.#context, (values) => (frame) => {
       const [first, second] = values.map((evaluate) => evaluate(frame));
       if (first === undefined) return false;
       const result = frame[RESULT];

@@ -156,6 +156,16 @@ function declaredInside(body: readonly Literal[]): Set<string> {
   return names;
 }
 
+/** Variables without a value in terms whose values are wanted after a body: the head of a rule or comprehension. */
+export function openInHeads(terms: readonly Term[], order: Order): string[] {
+  const demand: Demand = { needs: new Set(), binds: new Set() };
+  for (const term of terms) addValue(term, order, demand);
+  return [...namesDeep([], terms)].filter((name) => {
+    const slot = order.scope.find(name);
+    return slot !== undefined && demand.needs.has(slot) && !demand.binds.has(slot);
+  });
+}
+
 /** Slots that a condition mentions and that have no value: for the message about an unsafe variable. */
 export function openNames(literal: Literal, order: Order): string[] {
   const demand = demandOf(literal, order);

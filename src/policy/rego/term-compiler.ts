@@ -1,12 +1,12 @@
-import type { Builtin } from "./builtin/builtin.ts";
-import { findBuiltin } from "./builtin/registry.ts";
+import { compileCall, evaluateAll, makeArray, makeObject, makeSet } from "./call-compiler.ts";
 import type { Bound, Evaluate, Frame, Step } from "./compiled.ts";
 import { syntaxError } from "./lexer.ts";
 import type { Machine } from "./machine.ts";
 import { compileMatch } from "./pattern-compiler.ts";
 import type { Program } from "./program.ts";
+import { openInHeads } from "./readiness.ts";
 import { plainName, type Scope } from "./scope.ts";
-import type { Comprehension, Literal, Term } from "./syntax.ts";
+import { type Comprehension, childrenOf, type Literal, type Term } from "./syntax.ts";
 import { equalValues, isArray, lookupValue, RegoObject, RegoSet, type Value } from "./value.ts";
 
 /** What terms and bodies are compiled with. */
@@ -70,6 +70,29 @@ export function compileValues(
   return compileValue(first, scope, bound, context, (value) =>
     compileValues(rest, scope, bound, context, then, [...done, value]),
   );
+}
+
+/** The terms at the head of a rule or comprehension, for which its body has given values to all variables. */
+export function compileHeads(
+  heads: readonly Term[],
+  scope: Scope,
+  bound: Bound,
+  context: Context,
+  then: (values: readonly Evaluate[]) => Step,
+): Step {
+  const [open] = openInHeads(heads, { scope, bound });
+  if (open !== undefined)
+    throw syntaxError(lineOf(heads), `variable "${plainName(open)}" never gets a value`);
+  return compileValues(heads, scope, bound, context, then);
+}
+
+function lineOf(terms: readonly Term[]): number {
+  for (const term of terms) {
+    if ("line" in term) return term.line;
+    const line = lineOf(childrenOf(term));
+    if (line > 0) return line;
+  }
+  return 0;
 }
 
 /** The value of a term that is the same in every evaluation; made once. */
@@ -205,120 +228,6 @@ export function iterate(
   };
 }
 
-function compileCall(
-  { name, args, line }: Term & { kind: "call" },
-  scope: Scope,
-  bound: Bound,
-  context: Context,
-  then: (value: Evaluate) => Step,
-): Step {
-  const { program, machine } = context;
-  if (name === "print") return then(compilePrint(args, scope, bound, context));
-  const rule = program.findFunction(name);
-  if (rule !== undefined) {
-    program.checkArity(rule, args.length, line);
-    return compileValues(args, scope, bound, context, (values) =>
-      then((frame) => {
-        const given = evaluateAll(values, frame);
-        return given && program.call(rule, given);
-      }),
-    );
-  }
-  const builtin = findBuiltin(name);
-  if (!builtin) throw syntaxError(line, `there is no function "${name}"`);
-  const [least, most] = builtin.arity;
-  if (args.length < least || args.length > most) {
-    throw syntaxError(line, `function "${name}" takes ${least} arguments, not ${args.length}`);
-  }
-  return compileValues(args, scope, bound, context, (values) => then(callBuiltin(builtin, values, machine)));
-}
-
-function callBuiltin({ call }: Builtin, values: readonly Evaluate[], machine: Machine): Evaluate {
-  const [first, second] = values;
-  if (first && second && values.length === 2) {
-    return (frame) => {
-      const a = first(frame);
-      const b = a === undefined ? undefined : second(frame);
-      if (a === undefined || b === undefined) return undefined;
-      machine.step();
-      return call([a, b], machine);
-    };
-  }
-  return (frame) => {
-    const given = evaluateAll(values, frame);
-    if (!given) return undefined;
-    machine.step();
-    return call(given, machine);
-  };
-}
-
-function evaluateAll(values: readonly Evaluate[], frame: Frame): Value[] | undefined {
-  const given: Value[] = [];
-  for (const evaluate of values) {
-    const value = evaluate(frame);
-    if (value === undefined) return undefined;
-    given.push(value);
-  }
-  return given;
-}
-
-/** Printing never fails a condition, and costs nothing while nobody looks. */
-function compilePrint(args: readonly Term[], scope: Scope, bound: Bound, context: Context): Evaluate {
-  const { machine } = context;
-  const words = args.map((arg) => compileSingle(arg, scope, bound, context));
-  return (frame) => {
-    if (machine.observer) machine.print(words.map((word) => word(frame)));
-    return true;
-  };
-}
-
-/** A term as a function of its own: its first value, if it has several. */
-function compileSingle(term: Term, scope: Scope, bound: Bound, context: Context): Evaluate {
-  const slot = scope.temporary();
-  const step = compileValue(term, scope, new Set(bound), context, (value) => (frame) => {
-    frame[slot] = value(frame);
-    return true;
-  });
-  return (frame) => {
-    frame[slot] = undefined;
-    step(frame);
-    return frame[slot];
-  };
-}
-
-function makeArray(items: readonly Evaluate[], machine: Machine): Evaluate {
-  return (frame) => {
-    const values = evaluateAll(items, frame);
-    machine.charge(items.length);
-    return values;
-  };
-}
-
-function makeSet(items: readonly Evaluate[], machine: Machine): Evaluate {
-  return (frame) => {
-    const values = evaluateAll(items, frame);
-    machine.charge(items.length);
-    return values && RegoSet.of(values);
-  };
-}
-
-/** `items` holds keys and values by turns. */
-function makeObject(items: readonly Evaluate[], machine: Machine): Evaluate {
-  return (frame) => {
-    const values = evaluateAll(items, frame);
-    if (!values) return undefined;
-    machine.charge(items.length);
-    const object = new RegoObject();
-    for (let index = 0; index < values.length; index += 2) {
-      const [key, value] = [values[index] as Value, values[index + 1] as Value];
-      const known = object.get(key);
-      if (known !== undefined && !equalValues(known, value)) return undefined;
-      object.set(key, value);
-    }
-    return object;
-  };
-}
-
 function compileComprehension(
   { of, key, value, body }: Comprehension,
   outer: Scope,
@@ -332,7 +241,7 @@ function compileComprehension(
   const inside = new Set(bound);
   const collect = collector(of, slot, machine);
   const step = context.body(body, scope, inside, () =>
-    compileValues(heads, scope, inside, context, (values) => (frame) => {
+    compileHeads(heads, scope, inside, context, (values) => (frame) => {
       const given = evaluateAll(values, frame);
       if (given) collect(frame, given);
       return false;

@@ -46,10 +46,12 @@ const table: Readonly<Record<string, readonly string[]>> = {
     "sys",
     "image",
     "agent-client",
+    "policy",
     "telemetry",
   ],
+  policy: ["telemetry"],
   cdh: ["sys", "linux", "oci", "proto", "ttrpc", "image", "telemetry"],
-  agent: ["sys", "linux", "oci", "proto", "ttrpc", "cdh", "telemetry"],
+  agent: ["sys", "linux", "oci", "proto", "ttrpc", "cdh", "policy", "telemetry"],
 };
 
 /** What a hypervisor driver may import on top of the interface. */
