@@ -106,15 +106,21 @@ export async function run(args: readonly string[]): Promise<number> {
   const launcher = await openLauncher(options);
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
-  const sandbox = makeSandbox(options, launcher);
-  const gate = await openGate(options.policy);
-  server.register(AgentServiceDefinition, gate.guard(agentService({ sandbox, powerOff: destroyed.resolve })));
-  const { memoryAgent } = options;
-  if (memoryAgent.enabled) {
+  const serveSandbox = async (onDestroyed: () => void) => {
+    const sandbox = makeSandbox(options, launcher);
+    const gate = await openGate(options.policy);
+    server.register(AgentServiceDefinition, gate.guard(agentService({ sandbox, powerOff: onDestroyed })));
+    const { memoryAgent } = options;
+    if (!memoryAgent.enabled) return;
     const agent = await sandbox.memoryAgent();
     agent.setMemcg({ disabled: false, ...memoryAgent.memcg });
     agent.setCompact({ disabled: false, ...memoryAgent.compact });
-  }
+  };
+  const replaceSandbox = () => {
+    server.unregister(AgentServiceDefinition);
+    void serveSandbox(destroyed.resolve);
+  };
+  await serveSandbox(options.template ? replaceSandbox : destroyed.resolve);
   server.register(HealthDefinition, healthService);
   const listener = await serveAt(server, options.server);
   log.info("serving", { address: options.server });

@@ -100,6 +100,12 @@ export const optionTable: readonly Option[] = [
     },
   },
   {
+    word: "agent.template",
+    set(options, text) {
+      options.template = parseBoolean("template", text);
+    },
+  },
+  {
     word: "agent.log_vport",
     key: "log_vport",
     set(options, text) {

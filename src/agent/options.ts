@@ -41,6 +41,8 @@ export interface AgentOptions {
   readonly configFile: string | undefined;
   /** Prints when the agent began to serve, for benchmarks. */
   readonly timing: boolean;
+  /** This guest is to be cloned: the first sandbox is for practice, its end does not end the agent. */
+  readonly template: boolean;
   /** The cgroup v2 directory below which containers get theirs; undefined: where the hierarchy is mounted. */
   readonly cgroupRoot: string | undefined;
   /** Everything that belongs to sandbox and containers lies below it: mount points, root file systems, shared files. */
@@ -89,6 +91,7 @@ function defaults(): MutableOptions {
     memoryAgent: { enabled: false, memcg: {}, compact: {} },
     configFile: undefined,
     timing: false,
+    template: false,
     cgroupRoot: undefined,
     runDirectory: "/run/kata-containers",
     launcherPath: undefined,

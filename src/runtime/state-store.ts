@@ -1,19 +1,15 @@
 import { mkdir, readdir, readFile, readlink, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
-import { check, E, isErrno } from "#sys/errno.ts";
-import { O, openFd } from "#sys/fd.ts";
-import { SYS, syscall } from "#sys/syscall.ts";
+import { E, isErrno } from "#sys/errno.ts";
+import { lockFile } from "#sys/file-lock.ts";
 import { logger } from "#telemetry/log.ts";
 import { replaceDurably } from "./durable-file.ts";
 import { parseState, type SandboxState } from "./state.ts";
 
 const log = logger("state-store");
 
-const LOCK_EX = 2;
-const LOCK_NB = 4;
-const LOCK_TRIES = 1000;
-const LOCK_PAUSE_MS = 10;
+const LOCK_TIMEOUT_MS = 10_000;
 
 /**
  * The sandboxes of one run directory, on disk:
@@ -39,21 +35,7 @@ export class StateStore {
   async lock(signal?: AbortSignal): Promise<Disposable> {
     await mkdir(join(this.#runDir, "sandbox"), { recursive: true, mode: 0o700 }).catch(explainDenied);
     await mkdir(join(this.#runDir, "name"), { recursive: true, mode: 0o700 });
-    const path = join(this.#runDir, "lock");
-    const file = openFd(path, O.RDWR | O.CREAT, 0o600);
-    for (let tries = 0; tries < LOCK_TRIES; tries++) {
-      const result = syscall(SYS.flock, file.number, LOCK_EX | LOCK_NB);
-      if (result !== -E.EAGAIN) {
-        if (result < 0) file.close();
-        check(result, `Cannot lock "${path}"`);
-        return file;
-      }
-      if (signal?.aborted) break;
-      await Bun.sleep(LOCK_PAUSE_MS);
-    }
-    file.close();
-    if (signal?.aborted) throw new HakoError("CANCELLED", "Cancelled", { cause: signal.reason });
-    throw new HakoError("UNAVAILABLE", `Cannot lock "${path}": another hako has held it for 10 s`);
+    return lockFile(join(this.#runDir, "lock"), { timeoutMs: LOCK_TIMEOUT_MS, ...(signal && { signal }) });
   }
 
   /** Makes the directory and claims the name; call it with the lock held. ALREADY_EXISTS for a name in use. */

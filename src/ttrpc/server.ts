@@ -50,6 +50,11 @@ export class TtrpcServer implements Disposable {
     this.#services.set(service, methods);
   }
 
+  /** Takes a service away; calls under way go on, new ones answer UNIMPLEMENTED until it is registered again. */
+  unregister(definition: ServiceDefinition): void {
+    this.#services.delete(definition.fullName);
+  }
+
   /**
    * Offers services that are loaded by the first call of one of them: `load` registers them. That call must not be one
    * with a stream of requests. When loading fails the next call tries again.
