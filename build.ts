@@ -66,6 +66,7 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["erofs-utils", "tests: the peer of the EROFS writer"],
   ["umoci", "tests: images made by others"],
   ["skopeo", "tests: images made by others"],
+  ["crun", "tests and benchmarks: a peer of the agent's containers"],
   ["debootstrap", "tests: a Debian image"],
   ["iproute2", "tests: the peer of the netlink code"],
   ["e2fsprogs", "tests: the lab's disk"],

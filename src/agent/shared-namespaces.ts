@@ -4,7 +4,7 @@ import type { LinuxNamespace } from "#proto/oci.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
 
 /** Namespaces that only make sense as new ones of the container: the host's paths mean nothing here. */
-const ownKinds: ReadonlySet<string> = new Set(["mount", "network", "user", "cgroup"]);
+const ownKinds: ReadonlySet<string> = new Set(["mount", "network", "user", "cgroup", "time"]);
 
 /** The namespaces that all containers of a sandbox share: ipc and uts from the start, pid by the first container. */
 export class SharedNamespaces implements Disposable {
