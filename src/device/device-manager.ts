@@ -39,8 +39,8 @@ export class DeviceManager implements AsyncDisposable {
    * the request's owner has been disposed of then.
    */
   addDisk(request: DiskRequest, signal?: AbortSignal): Promise<Device> {
-    const { serial, fd, readOnly, owner } = request;
-    return this.#add({ kind: "block", id: `disk${this.#disks++}`, serial, fd, readOnly }, owner, signal);
+    const { id = `disk${this.#disks++}`, serial, fd, readOnly, owner } = request;
+    return this.#add({ kind: "block", id, serial, fd, readOnly }, owner, signal);
   }
 
   /** Adds a network device; throws as {@link addDisk} does. */
@@ -73,6 +73,20 @@ export class DeviceManager implements AsyncDisposable {
     if (this.#machine) throw new HakoError("FAILED_PRECONDITION", "Cannot bind devices: they have a machine");
     this.#machine = machine;
     for (const entry of this.#entries) entry.status = "attached";
+  }
+
+  /**
+   * The same for a machine that was restored with the devices `present`: all others that were added are plugged in.
+   * Throws what `Machine.attach` throws; the sandbox cannot go on then.
+   */
+  async bindRestored(machine: Machine, present: ReadonlySet<string>, signal?: AbortSignal): Promise<void> {
+    using _ = await this.#mutex.lock(signal);
+    if (this.#machine) throw new HakoError("FAILED_PRECONDITION", "Cannot bind devices: they have a machine");
+    this.#machine = machine;
+    for (const entry of this.#entries) if (present.has(entry.id)) entry.status = "attached";
+    for (const entry of [...this.#entries]) {
+      if (entry.status === "planned") await this.#attach(entry, machine, signal);
+    }
   }
 
   /**

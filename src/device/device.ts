@@ -27,6 +27,8 @@ export interface DeviceState {
 export type DeviceOwner = Disposable | AsyncDisposable;
 
 export interface DiskRequest {
+  /** For devices that every machine has: a restored machine knows its devices by id. Made by the manager when absent. */
+  readonly id?: string;
   /** How the guest finds it, at most 20 of letters, digits, ".", "_" and "-"; unique in the sandbox. */
   readonly serial: string;
   /** Open file or block device; must stay open until the owner is disposed of. */

@@ -149,3 +149,23 @@ test("a second machine is refused", () => {
   bind();
   expect(() => devices.bind(machine)).toThrow("they have a machine");
 });
+
+test("a restored machine has the devices that it was saved with; all others are plugged in, in order", async () => {
+  await devices.addDisk(disk("container"));
+  await devices.addDisk({ ...disk("guest"), id: "hako-guest" });
+  await devices.addNetwork(card("02:00:00:00:00:01"));
+  const [, guest] = devices.specs;
+  if (guest) machine.devices.set(guest.id, guest);
+  await devices.bindRestored(machine, new Set(["hako-guest"]));
+  expect([...machine.devices.keys()]).toEqual(["hako-guest", "disk0", "net0"]);
+  expect(devices.states.map(({ status }) => status)).toEqual(["attached", "attached", "attached"]);
+  expect(devices.bindRestored(machine, new Set())).rejects.toThrow("they have a machine");
+});
+
+test("a device that a restored machine does not take is told, and is given back at the end", async () => {
+  await devices.addDisk(disk("container"));
+  machine.nextFailure = new HakoError("RESOURCE_EXHAUSTED", "No slot");
+  expect(devices.bindRestored(machine, new Set())).rejects.toThrow("No slot");
+  await devices[Symbol.asyncDispose]();
+  expect(released).toEqual(["container"]);
+});
