@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "kernel.h"
+#include "../kernel.h"
 #include "launch.h"
 #include "wire.h"
 
