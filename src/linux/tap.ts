@@ -7,6 +7,7 @@ import { insideNetwork } from "./network-namespace.ts";
 // linux/if_tun.h, for x86-64 and arm64: _IOW('T', number, int), _IOR for TUNGETFEATURES
 const TUNSETIFF = 0x4004_54ca;
 const TUNSETPERSIST = 0x4004_54cb;
+const TUNSETOWNER = 0x4004_54cc;
 const TUNGETFEATURES = 0x8004_54cf;
 const TUNSETOFFLOAD = 0x4004_54d0;
 const TUNSETVNETHDRSZ = 0x4004_54d8;
@@ -52,6 +53,11 @@ export interface TapSpec {
   readonly offload?: number;
   /** False makes it an error (ALREADY_EXISTS) that a device of that name is there; true opens queues of that. */
   readonly existing?: boolean;
+  /**
+   * User id that may open further queues of a new device without CAP_NET_ADMIN; our own by default. A device without an owner is open
+   * to everybody who can open /dev/net/tun.
+   */
+  readonly owner?: number;
   /** Descriptor of the network namespace in which the device is, or will be; the calling thread's by default. */
   readonly namespaceFd?: number;
 }
@@ -80,18 +86,33 @@ export function openTap(spec: TapSpec): Tap {
 
 function openQueues(spec: TapSpec, count: number): Tap {
   using stack = new DisposableStack();
-  const multiQueue = count > 1 ? IFF_MULTI_QUEUE : 0;
-  const flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | multiQueue;
+  const flags = tapFlags(count);
   const exclusive = spec.existing === true ? 0 : IFF_TUN_EXCL;
   let name = spec.name;
   const queues = Array.from({ length: count }, (_, index) => {
     const fd = stack.use(openFd(DEVICE, O.RDWR | O.NONBLOCK | O.CLOEXEC));
     name = attach(fd, name, index === 0 ? flags | exclusive : flags);
     setUp(fd, name, spec.offload ?? 0);
+    if (index === 0 && spec.existing !== true) setOwner(fd, name, spec.owner ?? process.geteuid?.() ?? 0);
     return fd;
   });
   const owned = stack.move();
   return { name, queues, [Symbol.dispose]: () => owned.dispose() };
+}
+
+/** Flags of TUNSETIFF for a device with so many queues. */
+export function tapFlags(queues: number): number {
+  return IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queues > 1 ? IFF_MULTI_QUEUE : 0);
+}
+
+/** Makes an open macvtap device a queue of its link, with virtio headers. */
+export function setUpQueue(fd: Fd, name: string, flags: number, offload: number): void {
+  attach(fd, name, flags);
+  setUp(fd, name, offload);
+}
+
+function setOwner(fd: Fd, name: string, owner: number): void {
+  check(syscall(SYS.ioctl, fd.number, TUNSETOWNER, owner), `Cannot set the owner of TAP device "${name}"`);
 }
 
 /** Lets a device stay when its last descriptor is closed, or lets it go. */

@@ -29,6 +29,28 @@ export class TestNamespace implements AsyncDisposable {
     return stdout.toString();
   }
 
+  /** The same without blocking this process, for commands that need it to move packets. */
+  async exec(...command: string[]): Promise<string> {
+    const child = Bun.spawn(["nsenter", `--net=${this.path}`, ...command], {
+      // Open to the end: a program may take the end of its input for a reason to go.
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    if (exitCode !== 0) throw new Error(`${command.join(" ")}: exit ${exitCode}: ${stderr}${stdout}`);
+    return stdout;
+  }
+
+  /** A file that stands for the namespace as long as this lives. */
+  get path(): string {
+    return `/proc/${this.#holder.pid}/ns/net`;
+  }
+
   /** What `ip -json` prints, parsed. */
   ip<T>(...words: string[]): T {
     return JSON.parse(this.run("ip", "-json", "-details", ...words) || "[]");

@@ -18,6 +18,7 @@ const IFLA = {
   ADDRESS: 1,
   IFNAME: 3,
   MTU: 4,
+  LINK: 5,
   MASTER: 10,
   OPERSTATE: 16,
   LINKINFO: 18,
@@ -28,6 +29,9 @@ const IFLA = {
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
+const IFLA_MACVLAN_MODE = 1;
+/** MACVLAN_MODE_* */
+const MACVLAN_MODES = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const;
 /** RTEXT_FILTER_SKIP_STATS. */
 const EXT_SKIP_STATS = 8;
 
@@ -86,6 +90,8 @@ export interface Link {
   readonly operationalState: OperationalState;
   /** Index of the bridge or bond that it belongs to. */
   readonly masterIndex?: number;
+  /** Index of the link that it sits on, or of a veth's peer, perhaps in another namespace. */
+  readonly lowerIndex?: number;
   readonly statistics?: LinkStatistics;
 }
 
@@ -109,9 +115,11 @@ export interface LinkChange {
 export interface LinkSpec {
   readonly name: string;
   /** The kernel's name of the driver. */
-  readonly kind: "veth" | "dummy" | "bridge";
+  readonly kind: "veth" | "dummy" | "bridge" | "macvtap" | "macvlan";
   readonly mtu?: number;
   readonly macAddress?: string;
+  /** What a macvtap or macvlan sits on. */
+  readonly lower?: { readonly linkIndex: number; readonly mode: keyof typeof MACVLAN_MODES };
   /** The other end of a veth pair, and the namespace in which it appears. */
   readonly peer?: { readonly name: string; readonly macAddress?: string; readonly namespaceFd?: number };
 }
@@ -171,7 +179,13 @@ export function addLink(socket: NetlinkSocket, spec: LinkSpec): void {
     const peer = attribute(VETH_INFO_PEER, encodeNew(spec.peer));
     linkInfo.push(nestedAttribute(IFLA_INFO_DATA, [peer]));
   }
-  const body = Buffer.concat([encodeNew(spec), nestedAttribute(IFLA.LINKINFO, linkInfo)]);
+  const attributes = [encodeNew(spec)];
+  if (spec.lower !== undefined) {
+    attributes.push(u32Attribute(IFLA.LINK, spec.lower.linkIndex));
+    const mode = u32Attribute(IFLA_MACVLAN_MODE, MACVLAN_MODES[spec.lower.mode]);
+    linkInfo.push(nestedAttribute(IFLA_INFO_DATA, [mode]));
+  }
+  const body = Buffer.concat([...attributes, nestedAttribute(IFLA.LINKINFO, linkInfo)]);
   socket.change(RTM_NEWLINK, NLM_F.CREATE | NLM_F.EXCL, body, action);
 }
 
@@ -222,6 +236,7 @@ function decodeLink(body: Buffer): Link {
   const kind = attributes.nested(IFLA.LINKINFO)?.string(IFLA_INFO_KIND);
   const macAddress = decodeMac(attributes.bytes(IFLA.ADDRESS) ?? Buffer.alloc(0));
   const masterIndex = attributes.u32(IFLA.MASTER);
+  const lowerIndex = attributes.u32(IFLA.LINK);
   const counters = attributes.bytes(IFLA.STATS64);
   return {
     index: body.readInt32LE(4),
@@ -232,6 +247,7 @@ function decodeLink(body: Buffer): Link {
     ...(kind === undefined ? {} : { kind }),
     ...(macAddress === undefined ? {} : { macAddress }),
     ...(masterIndex === undefined ? {} : { masterIndex }),
+    ...(lowerIndex === undefined ? {} : { lowerIndex }),
     ...(counters === undefined ? {} : { statistics: decodeStatistics(counters) }),
   };
 }
