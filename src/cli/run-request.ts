@@ -3,7 +3,7 @@ import { HakoError } from "#base/error.ts";
 import { randomId, validateId } from "#base/id.ts";
 import { parseSize } from "#base/size.ts";
 import type { ContainerSpec, SeccompChoice } from "#runtime/container.ts";
-import type { SandboxSpec } from "#runtime/sandbox.ts";
+import type { NetworkMode, SandboxSpec } from "#runtime/sandbox.ts";
 import type { Arguments } from "./arguments.ts";
 import { randomName } from "./random-name.ts";
 
@@ -75,11 +75,17 @@ function buildSandboxSpec(input: Arguments, { id, hostname, memory, cpus }: Size
     ...(machineType === undefined ? {} : { machineType }),
     ...(cpus === undefined ? {} : { vcpus: Math.ceil(cpus) }),
     ...(memory === undefined ? {} : { memoryMib: memory }),
-    network: input.value("net") === "tap" ? "tap" : "none",
+    network: parseNetwork(input.value("net") ?? "none"),
     detached: input.flag("detach"),
     autoRemove: input.flag("rm"),
     timing: input.optional("timing") !== undefined,
   };
+}
+
+function parseNetwork(mode: string): NetworkMode {
+  if (mode === "none" || mode === "tap") return mode;
+  if (mode.startsWith("netns:/")) return mode as `netns:${string}`;
+  throw new HakoError("INVALID_ARGUMENT", `--net "${mode}": use none, tap or netns:/PATH`);
 }
 
 /** MiB. */

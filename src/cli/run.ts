@@ -17,7 +17,8 @@ does not exist. A container that has stopped stays listed (hako ps -a) until "ha
 it wrote to its root file system is gone with its virtual machine.
 
 With --net tap the host has one end of the container's network at the first address of a small network of its own; the
-container's default route leads there. hako sets up neither address translation nor name servers.
+container's default route leads there. hako sets up neither address translation nor name servers. With --net netns:PATH the
+container gets the interfaces, addresses and routes of a network namespace that exists already.
 
 A file given with --volume is copied into the container when it starts. A directory needs ":ro" and is packed into a
 read-only image.`,
@@ -75,8 +76,7 @@ read-only image.`,
       name: "net",
       kind: "value",
       placeholder: "MODE",
-      choices: ["none", "tap"],
-      help: "Network (default: none)",
+      help: "Network: none, tap or netns:PATH (default: none)",
     },
     {
       name: "volume",

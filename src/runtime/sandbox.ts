@@ -4,7 +4,11 @@ import type { BundleSpec, Container, ContainerSpec } from "./container.ts";
 import type { SandboxState } from "./state.ts";
 import type { Timeline } from "./timeline.ts";
 
-export type NetworkMode = "none" | "tap";
+/**
+ * `tap`: host and guest alone, by a network of their own. `netns:PATH`: the interfaces of a network namespace that
+ * somebody has prepared, as a CNI plug-in does.
+ */
+export type NetworkMode = "none" | "tap" | `netns:${string}`;
 
 /** A sandbox as asked for; plain data, so that it can travel to another process. */
 export interface SandboxSpec {

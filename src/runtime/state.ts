@@ -44,6 +44,7 @@ export interface MachineRecord {
 
 export type NetworkState =
   | { readonly mode: "none" }
+  | { readonly mode: "netns"; readonly path: string; readonly interfaces: readonly string[] }
   | {
       readonly mode: "tap";
       readonly tapName: string;

@@ -7,7 +7,7 @@ import type { Spec } from "#oci/runtime-spec.ts";
 import { Options } from "#proto/containerd/runtime-options.ts";
 import type { Any } from "#proto/google/protobuf/any.ts";
 import { lookupHandler } from "#runtime/registry.ts";
-import type { Sandbox } from "#runtime/sandbox.ts";
+import type { NetworkMode, Sandbox } from "#runtime/sandbox.ts";
 import { StateStore } from "#runtime/state-store.ts";
 import { Timeline } from "#runtime/timeline.ts";
 import { sandboxKey } from "./address.ts";
@@ -49,7 +49,7 @@ export async function makeSandbox(
       name: `${namespace}.${sandboxId}`,
       hostname: spec.hostname ?? "",
       ...sandboxSize(spec, { vcpus, memoryMib }),
-      network: "none",
+      network: networkOf(spec),
       detached: true,
       autoRemove: true,
       keeper: "containerd",
@@ -59,6 +59,12 @@ export async function makeSandbox(
     },
     signal,
   );
+}
+
+/** Without a path nobody has put interfaces into the namespace; `/proc/0` stands for none, too. */
+function networkOf({ linux }: Spec): NetworkMode {
+  const path = linux?.namespaces?.find(({ type }) => type === "network")?.path;
+  return path === undefined || path === "" || path.startsWith("/proc/0/") ? "none" : `netns:${path}`;
 }
 
 /** The file that the runtime's options name, or hako's own, with what the pod's annotations change. */

@@ -23,15 +23,14 @@ export class TestNamespace implements AsyncDisposable {
 
   /** Runs a command inside; its output. Throws with what it says unless it exits 0. */
   run(...command: string[]): string {
-    const inside = ["nsenter", `--net=/proc/${this.#holder.pid}/ns/net`, ...command];
-    const { exitCode, stdout, stderr } = Bun.spawnSync(inside);
+    const { exitCode, stdout, stderr } = Bun.spawnSync(this.#inside(command));
     if (exitCode !== 0) throw new Error(`${command.join(" ")}: exit ${exitCode}: ${stderr}`);
     return stdout.toString();
   }
 
   /** The same without blocking this process, for commands that need it to move packets. */
   async exec(...command: string[]): Promise<string> {
-    const child = Bun.spawn(["nsenter", `--net=${this.path}`, ...command], {
+    const child = Bun.spawn(this.#inside(command), {
       // Open to the end: a program may take the end of its input for a reason to go.
       stdin: "pipe",
       stdout: "pipe",
@@ -44,6 +43,11 @@ export class TestNamespace implements AsyncDisposable {
     ]);
     if (exitCode !== 0) throw new Error(`${command.join(" ")}: exit ${exitCode}: ${stderr}${stdout}`);
     return stdout;
+  }
+
+  /** By its path: busybox' nsenter would take its own applets before programs. */
+  #inside([program = "", ...words]: readonly string[]): string[] {
+    return ["nsenter", `--net=${this.path}`, Bun.which(program) ?? program, ...words];
   }
 
   /** A file that stands for the namespace as long as this lives. */

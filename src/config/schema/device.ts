@@ -1,4 +1,4 @@
-import { choice, flag, NOT_YET, whole } from "#config/setting.ts";
+import { choice, flag, whole } from "#config/setting.ts";
 
 const NO_LIMIT = "limits of traffic belong to the host's qdiscs and to cgroups";
 const NO_PASSTHROUGH = "no driver passes host devices through yet";
@@ -41,7 +41,6 @@ export function deviceKeys() {
       min: 1,
       max: 256,
       annotation: true,
-      without: NOT_YET,
     }),
     rx_rate_limiter_max_rate: whole("Limit of incoming traffic.", 0, {
       min: 0,

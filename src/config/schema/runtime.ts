@@ -44,16 +44,14 @@ export const runtimeTable = v.object({
   internetworking_model: choice(
     "How a network interface of the sandbox's namespace and the machine's device are joined.",
     "tcfilter",
-    { options: ["tcfilter", "macvtap", "l3forwarding", "none"], annotation: true, without: NOT_YET },
+    { options: ["tcfilter", "macvtap", "l3forwarding", "none"], annotation: true },
   ),
   disable_new_netns: flag("The machine stays in the host's network namespace and gets no interface.", false, {
     annotation: true,
-    without: NOT_YET,
   }),
   dan_conf: text(
     "Directory with <sandbox id>.json files that name the interfaces of a sandbox.",
     "/run/kata-containers/dans",
-    { without: NOT_YET },
   ),
   sandbox_bind_mounts: list(
     'Directories and files of the host that every container sees, each with ":ro" or ":rw".',

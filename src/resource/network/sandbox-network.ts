@@ -1,9 +1,9 @@
+import { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import type { AttachedInterface, AttachmentFile } from "./attachment-file.ts";
 import type { Endpoint, EndpointOptions } from "./endpoint/endpoint.ts";
 import { openEndpoint } from "./endpoint/registry.ts";
 import { openTapEndpoint } from "./endpoint/tap.ts";
 import { openVhostUserEndpoint } from "./endpoint/vhost-user.ts";
-import { NetworkNamespace } from "./network-namespace.ts";
 import { scanNamespace } from "./scan.ts";
 
 /**

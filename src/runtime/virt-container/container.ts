@@ -32,6 +32,8 @@ export interface ContainerHost {
   /** Changes the container's state and has it on disk when this resolves; one change at a time. */
   update(change: () => void): Promise<void>;
   readonly createTimeoutMs: number;
+  /** What has to be done for the sandbox before a container of it starts. */
+  beforeStart(signal?: AbortSignal): Promise<void>;
   /** Frees what the container has outside the guest, and forgets it. */
   release(): Promise<void>;
 }
@@ -97,6 +99,7 @@ export class VirtContainer implements Container {
 
   async start(signal?: AbortSignal): Promise<void> {
     const status = this.#next("start");
+    await this.#ask(this.#host.beforeStart(signal));
     await this.#ask(this.#host.agent().startContainer({ containerId: this.id }, withSignal(signal)));
     if (!this.#plan.stdin && !this.process.terminal) await this.#closeUnusedStdin(this.process, signal);
     await this.#host.update(() => {

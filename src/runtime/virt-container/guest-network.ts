@@ -4,27 +4,55 @@ import type { NetworkRequest } from "#device/device.ts";
 import { openTapEndpoint, type TapEndpoint } from "#resource/network/tap-endpoint.ts";
 import type { NetworkMode } from "#runtime/sandbox.ts";
 import type { NetworkState } from "#runtime/state.ts";
+import { openNamespaceNetwork } from "./namespace-network.ts";
 
 type Agent = AgentClient["agent"];
 
 const GUEST_INTERFACE = "eth0";
 
-/** The network of a guest: its device, if it has one, and what the agent is told about it. */
-export interface GuestNetwork {
-  readonly state: NetworkState;
-  readonly device?: NetworkRequest;
+/** Interfaces of a machine, and what the agent is told about them. */
+export interface InterfaceSet {
+  readonly devices: readonly NetworkRequest[];
   configureGuest(agent: Agent, signal?: AbortSignal): Promise<void>;
 }
 
-/** Opens the host's end. Whoever takes the device disposes of it by its owner. */
-export function openGuestNetwork(mode: NetworkMode, config: Config["network"]): GuestNetwork {
-  if (mode === "none") return { state: { mode }, async configureGuest() {} };
+/** The network of a guest. Disposing frees what it has on the host, once the machine has ended. */
+export interface GuestNetwork extends InterfaceSet, Disposable {
+  readonly state: NetworkState;
+  /** Interfaces that came after the ones of earlier calls. */
+  findLater(): InterfaceSet;
+}
+
+/** What a network may depend on beside its mode. */
+export interface NetworkContext {
+  readonly config: Config;
+  readonly sandboxId: string;
+  readonly vcpus: number;
+}
+
+const NOTHING: InterfaceSet = { devices: [], async configureGuest() {} };
+
+/** Opens the host's ends. Whoever takes a device disposes of it by its owner. */
+export function openGuestNetwork(mode: NetworkMode, context: NetworkContext): GuestNetwork {
+  const { config } = context;
+  if (mode === "tap") return openPrivateLink(config.network);
+  if (mode === "none" || config.runtime.disableNewNetns) {
+    return { ...NOTHING, state: { mode: "none" }, findLater: () => NOTHING, [Symbol.dispose]() {} };
+  }
+  return openNamespaceNetwork(mode.slice("netns:".length), context);
+}
+
+/** Host and guest alone. */
+function openPrivateLink(config: Config["network"]): GuestNetwork {
   const endpoint = openTapEndpoint(config);
   const { tap, subnet, macAddress, mtu } = endpoint;
+  const tapFds = tap.queues.map(({ number }) => number);
   return {
-    state: { mode, tapName: tap.name, macAddress, ...subnet },
-    device: { tapFds: tap.queues.map(({ number }) => number), macAddress, mtu, owner: endpoint },
+    state: { mode: "tap", tapName: tap.name, macAddress, ...subnet },
+    devices: [{ tapFds, macAddress, mtu, owner: endpoint }],
     configureGuest: (agent, signal) => configure(agent, endpoint, signal),
+    findLater: () => NOTHING,
+    [Symbol.dispose]() {},
   };
 }
 

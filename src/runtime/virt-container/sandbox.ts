@@ -50,6 +50,7 @@ export class VirtSandbox implements Sandbox {
   readonly #adding = new Set<string>();
   readonly #outOfMemory: ((containerId: string) => void)[] = [];
   #guest: Guest | undefined;
+  #network: GuestNetwork | undefined;
   #agentAddress: AgentAddress | undefined;
   #finished = false;
 
@@ -149,6 +150,7 @@ export class VirtSandbox implements Sandbox {
     timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
     guest.broken.catch((error) => this.#broken.reject(error));
     this.#devices.bind(guest.machine);
+    this.#network = network;
     await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
     this.state.status = status;
     void this.#watchOom(guest);
@@ -186,7 +188,16 @@ export class VirtSandbox implements Sandbox {
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
+      beforeStart: (signal) => this.#addLateInterfaces(signal),
     };
+  }
+
+  /** Some engines make interfaces only when the container is there. A machine that cannot take them any more says so. */
+  async #addLateInterfaces(signal?: AbortSignal): Promise<void> {
+    const later = this.#network?.findLater();
+    if (!later || later.devices.length === 0) return;
+    for (const device of later.devices) await this.#devices.addNetwork(device, signal);
+    await later.configureGuest(this.#lookupGuest().agent, signal);
   }
 
   async #prepare(
@@ -231,8 +242,10 @@ export class VirtSandbox implements Sandbox {
   }
 
   async #openNetwork(signal?: AbortSignal): Promise<GuestNetwork> {
-    const network = openGuestNetwork(this.#spec.network, this.#context.config.network);
-    if (network.device) await this.#devices.addNetwork(network.device, signal);
+    const { config } = this.#context;
+    const context = { config, sandboxId: this.id, vcpus: this.#plan.vcpus };
+    const network = this.#cleanup.use(openGuestNetwork(this.#spec.network, context));
+    for (const device of network.devices) await this.#devices.addNetwork(device, signal);
     this.state.network = network.state;
     return network;
   }

@@ -28,7 +28,7 @@ describe("the bash completion", () => {
 
   test("offers options and their choices", async () => {
     expect(await complete("hako run --cap")).toEqual(["--cap-add", "--cap-drop"]);
-    expect(await complete("hako run --net ")).toEqual(["none", "tap"]);
+    expect(await complete("hako run --machine ")).toEqual(["microvm", "q35"]);
   });
 
   test("offers containers", async () => {

@@ -1,7 +1,7 @@
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import type { GuestInterface } from "#resource/network/guest-interface.ts";
 import type { ModelName } from "#resource/network/model/model.ts";
 import type { NetworkDevice } from "#resource/network/network-device.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import type { ScannedInterface } from "#resource/network/scan.ts";
 
 /**

@@ -1,8 +1,8 @@
 import { AF_INET } from "#linux/netlink/ip-address.ts";
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import { toGuestInterface } from "#resource/network/guest-interface.ts";
 import type { ModelName } from "#resource/network/model/model.ts";
 import { lookupModel } from "#resource/network/model/registry.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import type { ScannedInterface } from "#resource/network/scan.ts";
 import type { Endpoint, EndpointFactory, EndpointOptions } from "./endpoint.ts";
 

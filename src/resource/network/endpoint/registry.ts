@@ -1,5 +1,5 @@
 import { HakoError } from "#base/error.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import type { ScannedInterface } from "#resource/network/scan.ts";
 import type { Endpoint, EndpointFactory, EndpointOptions } from "./endpoint.ts";
 import { linkEndpoints, sharedLinkEndpoints } from "./link.ts";

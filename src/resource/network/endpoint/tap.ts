@@ -1,8 +1,8 @@
 import { HakoError } from "#base/error.ts";
 import { changeLink, lookupLink } from "#linux/netlink/link.ts";
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import { openTap, type Tap } from "#linux/tap.ts";
 import type { GuestInterface } from "#resource/network/guest-interface.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 /**

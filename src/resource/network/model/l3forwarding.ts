@@ -9,6 +9,7 @@ import {
 } from "#linux/netlink/address.ts";
 import { AF_INET, formatNetwork } from "#linux/netlink/ip-address.ts";
 import { changeLink, findLink, lookupLink } from "#linux/netlink/link.ts";
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import {
   addRoute,
   deleteRoute,
@@ -20,7 +21,6 @@ import {
 } from "#linux/netlink/route.ts";
 import { findNetworkSysctl, writeNetworkSysctl } from "#linux/network-sysctl.ts";
 import { openTap } from "#linux/tap.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import type { ScannedInterface } from "#resource/network/scan.ts";
 import { deviceName, type NetworkModel } from "./model.ts";
 

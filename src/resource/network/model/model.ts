@@ -1,5 +1,5 @@
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import type { Tap } from "#linux/tap.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import type { ScannedInterface } from "#resource/network/scan.ts";
 
 export type ModelName = "tcfilter" | "macvtap" | "l3forwarding" | "none";

@@ -1,9 +1,9 @@
 import { HakoError } from "#base/error.ts";
 import { changeLink, lookupLink } from "#linux/netlink/link.ts";
+import type { NetworkNamespace } from "#linux/netlink/namespace.ts";
 import { addIngress, addRedirect, deleteIngress } from "#linux/netlink/traffic-control.ts";
 import { writeNetworkSysctl } from "#linux/network-sysctl.ts";
 import { openTap } from "#linux/tap.ts";
-import type { NetworkNamespace } from "#resource/network/network-namespace.ts";
 import { deviceName, type NetworkModel } from "./model.ts";
 
 /**

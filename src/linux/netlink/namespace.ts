@@ -1,6 +1,6 @@
 import { HakoError } from "#base/error.ts";
-import { NetlinkSocket } from "#linux/netlink/socket.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
+import { NetlinkSocket } from "./socket.ts";
 
 /** A network namespace that is held open, and a connection to its rtnetlink. */
 export class NetworkNamespace implements Disposable {
