@@ -22,6 +22,7 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
   ["rm", { summary: "Remove stopped containers", load: () => import("./rm.ts") }],
   ["inspect", { summary: "Print all that is known about containers", load: () => import("./inspect.ts") }],
   ["stats", { summary: "Print what running containers use", load: () => import("./stats.ts") }],
+  ["adopt", { summary: "Give sandboxes of containerd a new shim", load: () => import("./adopt.ts") }],
   [
     "check",
     { summary: "Say whether this host can run containers, and why not", load: () => import("./check.ts") },

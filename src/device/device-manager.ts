@@ -75,6 +75,17 @@ export class DeviceManager implements AsyncDisposable {
     for (const entry of this.#entries) entry.status = "attached";
   }
 
+  /** Takes over a machine that has these devices already; their host's ends stay with the monitor. */
+  adopt(machine: Machine, specs: readonly DeviceSpec[]): void {
+    this.bind(machine);
+    for (const spec of specs) {
+      this.#entries.push({ id: spec.id, spec, owner: undefined, status: "attached" });
+      const [, kind, number = "0"] = /^(disk|net)(\d+)$/.exec(spec.id) ?? [];
+      if (kind === "disk") this.#disks = Math.max(this.#disks, Number(number) + 1);
+      if (kind === "net") this.#networks = Math.max(this.#networks, Number(number) + 1);
+    }
+  }
+
   /**
    * The same for a machine that was restored with the devices `present`: all others that were added are plugged in.
    * Throws what `Machine.attach` throws; the sandbox cannot go on then.

@@ -171,6 +171,20 @@ export interface Machine extends AsyncDisposable {
   consoleTail(maxBytes?: number): string;
 }
 
+/** A machine as its dead manager had described it. */
+export interface AdoptSpec {
+  readonly state: MachineState;
+  readonly machineType?: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+}
+
+export interface AdoptedMachine {
+  readonly machine: Machine;
+  /** What it has, in no order; their descriptors were the dead manager's and are -1. */
+  readonly devices: readonly DeviceSpec[];
+}
+
 /** Whether a driver can work on this host; `problems` says in plain words why not. */
 export interface HypervisorProbe {
   readonly usable: boolean;
@@ -197,6 +211,11 @@ export interface Hypervisor {
    * this hako or the spec, DATA_LOSS when it is damaged, both with the reason.
    */
   restore(spec: RestoreSpec, signal?: AbortSignal): Promise<Machine>;
+  /**
+   * Takes over a machine that runs although its manager has died. NOT_FOUND when it has ended. Absent where the driver
+   * cannot do that: the machine can only be cleaned up then.
+   */
+  adopt?(spec: AdoptSpec, signal?: AbortSignal): Promise<AdoptedMachine>;
   /** The state to save before `create` or `restore`. */
   plannedState(spec: Pick<MachineSpec, "id" | "runDir">): MachineState;
   /**

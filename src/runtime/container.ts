@@ -87,6 +87,8 @@ export interface Container {
   create(signal?: AbortSignal): Promise<void>;
   start(signal?: AbortSignal): Promise<void>;
   exec(spec: ExecSpec | ExecConfig, signal?: AbortSignal): Promise<Process>;
+  /** A process that `exec` started, in this manager or in one before it. */
+  execProcess(execId: string, terminal: boolean): Process;
   pause(signal?: AbortSignal): Promise<void>;
   resume(signal?: AbortSignal): Promise<void>;
   /** Signals the first process, or all processes with SIGKILL. While paused, only SIGKILL acts at once. */

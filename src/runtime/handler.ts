@@ -12,6 +12,11 @@ export interface RuntimeHandler {
   readonly name: string;
   /** Claims id and name and writes the first state; nothing runs yet. ALREADY_EXISTS for a name in use. */
   createSandbox(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+  /**
+   * Takes over a sandbox that runs although its manager has died. NOT_FOUND when there is none or its machine has ended,
+   * FAILED_PRECONDITION when its manager lives, UNIMPLEMENTED where the machine's driver cannot do that.
+   */
+  adoptSandbox(id: string, signal?: AbortSignal): Promise<Sandbox>;
 }
 
 /** What a handler works with. */

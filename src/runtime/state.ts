@@ -21,14 +21,17 @@ export interface SandboxState {
   readonly createdAt: string;
   readonly handler: string;
   /** The process that runs the sandbox. */
-  readonly manager: ProcessIdentity;
+  manager: ProcessIdentity;
   readonly detached: boolean;
   /** Everything goes when the sandbox stops. */
   autoRemove: boolean;
   /** As in `SandboxSpec`. */
   readonly keeper?: "containerd";
+  readonly sharedShmMib?: number;
   status: SandboxStatus;
   machine?: MachineRecord;
+  /** Where the agent is reached, as `formatAddress` writes it. */
+  agentAddress?: string;
   network?: NetworkState;
   containers: ContainerState[];
 }
@@ -64,6 +67,8 @@ export interface ContainerState {
   readonly stopSignal: string;
   readonly createdAt: string;
   status: ContainerStatus;
+  /** Of the machine. */
+  deviceIds?: readonly string[];
   startedAt?: string;
   finishedAt?: string;
   /** 0 to 255. */

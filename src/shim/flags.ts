@@ -10,6 +10,8 @@ export interface ShimFlags {
   readonly publishBinary: string;
   readonly bundle: string;
   readonly debug: boolean;
+  /** Serve a sandbox that runs already; hako's own word, never containerd's. */
+  readonly adopt: boolean;
   /** Empty: serve. */
   readonly action: "" | "start" | "delete";
   /** Print something about the shim instead. */
@@ -42,6 +44,7 @@ containerd starts this program; without a word it serves the tasks of one sandbo
 export function parseFlags(words: readonly string[]): ShimFlags {
   const values = new Map<string, string>();
   let debug = false;
+  let adopt = false;
   let print: ShimFlags["print"];
   let at = 0;
   for (; at < words.length; at++) {
@@ -49,6 +52,7 @@ export function parseFlags(words: readonly string[]): ShimFlags {
     if (!match) break;
     const [, name = "", inline] = match;
     if (name === "debug") debug = inline !== "false";
+    else if (name === "adopt") adopt = true;
     else if (Object.hasOwn(PRINTS, name)) print = PRINTS[name];
     else if (VALUES.some((known) => known === name)) values.set(name, inline ?? takeValue(words, ++at, name));
     else throw new HakoError("INVALID_ARGUMENT", `Unknown flag "-${name}"`);
@@ -65,6 +69,7 @@ export function parseFlags(words: readonly string[]): ShimFlags {
     publishBinary: value("publish-binary"),
     bundle: value("bundle"),
     debug,
+    adopt,
     action,
     ...(print && { print }),
   };

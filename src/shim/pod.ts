@@ -4,14 +4,15 @@ import type { Spec } from "#oci/runtime-spec.ts";
 import type { CreateTaskRequest } from "#proto/containerd/task.ts";
 import type { Sandbox } from "#runtime/sandbox.ts";
 import { logger } from "#telemetry/log.ts";
+import { adoptTask } from "./adopt-task.ts";
 import { readBundle } from "./bundle.ts";
 import { containerType, imageName } from "./container-type.ts";
 import type { EventSink } from "./event-publisher.ts";
 import { checkIdentifier } from "./flags.ts";
 import { type StreamAddresses, TaskIo } from "./io/task-io.ts";
-import { RECORD_VERSION, type ShimRecord, saveRecord, type TaskRecord } from "./record.ts";
+import { findRecord, RECORD_VERSION, type ShimRecord, saveRecord, type TaskRecord } from "./record.ts";
 import { rootfsSource } from "./rootfs-mounts.ts";
-import { makeSandbox, type SandboxRequest } from "./sandbox-factory.ts";
+import { adoptSandbox, makeSandbox, type SandboxRequest } from "./sandbox-factory.ts";
 import { Task } from "./task.ts";
 import { publishTask } from "./task-events.ts";
 import { TaskProcess } from "./task-process.ts";
@@ -76,6 +77,21 @@ export class Pod {
     const sandbox = await makeSandbox(this.options, request, signal);
     await this.#run(sandbox, signal);
     return sandbox;
+  }
+
+  /** Takes over the sandbox of a shim that died, with all its tasks. */
+  async adopt(signal: AbortSignal): Promise<void> {
+    using _ = await this.#mutex.lock(signal);
+    const sandbox = await adoptSandbox(this.options, signal);
+    this.#sandbox = sandbox;
+    const record = await findRecord(sandbox.dir);
+    for (const entry of record?.tasks ?? []) {
+      const container = sandbox.containers.get(entry.id);
+      if (container) this.tasks.set(entry.id, await adoptTask(entry, container, this.#taskHost()));
+    }
+    this.#watch(sandbox);
+    await this.record();
+    await this.options.onStarted?.();
   }
 
   /** Makes a task out of a bundle; the first one brings the sandbox. */

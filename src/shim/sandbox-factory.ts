@@ -67,6 +67,18 @@ function networkOf({ linux }: Spec): NetworkMode {
   return path === undefined || path === "" || path.startsWith("/proc/0/") ? "none" : `netns:${path}`;
 }
 
+/** Takes over a sandbox whose shim died. Throws as `RuntimeHandler.adoptSandbox`. */
+export async function adoptSandbox(
+  { namespace, sandboxId }: SandboxNames,
+  signal: AbortSignal,
+): Promise<Sandbox> {
+  const paths = findPaths();
+  const config = await loadConfig(paths.configFile, paths.configDialect);
+  const store = new StateStore(paths.runDir);
+  const handler = await lookupHandler(DEFAULT_HANDLER, { paths, config, store, timeline: new Timeline() });
+  return handler.adoptSandbox(sandboxKey(namespace, sandboxId), signal);
+}
+
 /** The file that the runtime's options name, or hako's own, with what the pod's annotations change. */
 async function loadSettings(paths: Paths, spec: Spec, options: Any | undefined): Promise<Config> {
   const asked = configPath(options);

@@ -44,6 +44,7 @@ export async function serve(flags: ShimFlags): Promise<number> {
   });
   const ended = Promise.withResolvers<void>();
   services.offer({ pod, lag, shutdown: () => ended.resolve() });
+  if (flags.adopt) await pod.adopt(new AbortController().signal);
   const serving = serveListener(server, new Fd(LISTENER_FD));
   // The bundle is containerd's to remove.
   process.chdir("/");

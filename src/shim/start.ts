@@ -1,11 +1,12 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { HakoError } from "#base/error.ts";
+import { findPaths } from "#config/paths.ts";
 import { E, isErrno } from "#sys/errno.ts";
 import type { Fd } from "#sys/fd.ts";
 import { unixConnect, unixListen } from "#sys/socket.ts";
-import { socketPath } from "./address.ts";
+import { sandboxKey, socketPath } from "./address.ts";
 import { readBundle } from "./bundle.ts";
 import { containerType } from "./container-type.ts";
 import { childEnvironment, readEnvironment } from "./environment.ts";
@@ -51,13 +52,26 @@ async function isServed(path: string): Promise<boolean> {
   }
 }
 
-/** Listens, and starts the server with the socket; throws ALREADY_EXISTS when one serves this sandbox. */
+/**
+ * Listens, and starts the server with the socket. Of a shim that was killed it adopts the sandbox if that lives, and
+ * otherwise cleans up what is left. Throws ALREADY_EXISTS when one serves this sandbox.
+ */
 async function spawnShim(flags: ShimFlags, path: string, bundle: string): Promise<void> {
   using listener = await listen(path, flags);
-  startServer({ flags, path, bundle, listener });
+  const left = await findLeft(flags);
+  startServer({ flags, path, bundle, listener }, left === "alive" ? { words: ["-adopt"] } : {});
 }
 
-async function listen(path: string, { id }: ShimFlags): Promise<Fd> {
+/** What an earlier shim of this sandbox has left, looked at only if there is something. */
+async function findLeft({ namespace, id }: ShimFlags): Promise<"alive" | "nothing"> {
+  const { runDir } = findPaths();
+  const key = sandboxKey(namespace, id);
+  if (!existsSync(join(runDir, "sandbox", key))) return "nothing";
+  const { settleLeftover } = await import("./leftover.ts");
+  return settleLeftover(runDir, key);
+}
+
+export async function listen(path: string, { id }: Pick<ShimFlags, "id">): Promise<Fd> {
   await mkdir(dirname(path), { recursive: true, mode: 0o711 });
   if (await isServed(path)) throw new HakoError("ALREADY_EXISTS", `Sandbox "${id}" has a shim that runs`);
   // What a shim left behind that was killed.
@@ -78,7 +92,7 @@ export interface ServerStart {
 /** Starts the process that serves, in a session of its own; returns its pid. */
 export function startServer(
   { flags, path, bundle, listener }: ServerStart,
-  more: readonly string[] = [],
+  more: { readonly words?: readonly string[]; readonly env?: Readonly<Record<string, string>> } = {},
 ): number {
   const { namespace, id, address, publishBinary, debug } = flags;
   const child = Bun.spawn(
@@ -86,13 +100,13 @@ export function startServer(
       "/proc/self/exe",
       ...["-namespace", namespace, "-id", id, "-address", address, "-publish-binary", publishBinary],
       ...(debug ? ["-debug"] : []),
-      ...more,
+      ...(more.words ?? []),
     ],
     {
       argv0: "containerd-shim-hako-v2",
       cwd: bundle,
       detached: true,
-      env: { ...childEnvironment(), [SOCKET_VARIABLE]: path },
+      env: { ...childEnvironment(), ...more.env, [SOCKET_VARIABLE]: path },
       stdio: ["ignore", "ignore", "ignore", listener.number],
     },
   );

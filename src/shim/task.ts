@@ -34,8 +34,8 @@ export interface TaskOptions {
   readonly init: TaskProcess;
 }
 
-/** A process that was asked for and waits for its start. */
-interface PlannedExec {
+/** A process that was asked for. */
+export interface PlannedExec {
   readonly process: TaskProcess;
   readonly config: ProcessConfig;
 }
@@ -91,15 +91,26 @@ export class Task {
     void this.#watch(this.init, this.container.wait());
   }
 
-  /** It was there before we were. */
-  adopted(execs: Iterable<PlannedExec>): void {
+  /** It was there before we were: joins its processes again. `started`: execs that had been started. */
+  adopted(execs: readonly PlannedExec[], started: ReadonlySet<string>): void {
     this.#pid = this.#host.monitorPid();
-    this.init.attach(this.container.process);
-    const { status } = this.container.state;
-    if (status !== "created") this.init.started();
+    const { status, exitCode } = this.container.state;
+    if (status !== "creating" && status !== "created") this.init.started();
     this.#paused = status === "paused";
-    void this.#watch(this.init, this.container.wait());
-    for (const exec of execs) this.#execs.set(exec.process.execId, exec);
+    if (status === "stopped") this.#ended(this.init, exitCode ?? KILLED);
+    else if (this.init.status !== "stopped") {
+      this.init.attach(this.container.process);
+      void this.#watch(this.init, this.container.wait());
+    }
+    for (const exec of execs) {
+      const { process } = exec;
+      this.#execs.set(process.execId, exec);
+      if (process.status === "stopped" || !started.has(process.execId)) continue;
+      const running = this.container.execProcess(process.execId, process.streams.terminal);
+      process.attach(running);
+      process.started();
+      void this.#watch(process, running.wait());
+    }
   }
 
   async start(signal: AbortSignal): Promise<void> {

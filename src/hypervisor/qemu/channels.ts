@@ -4,9 +4,9 @@ import { AT_FDCWD, type Fd, O, openFd } from "#sys/fd.ts";
 import { unixConnect, unixListen } from "#sys/socket.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
 
-const CONTROL_SOCKET = "qmp.sock";
+export const CONTROL_SOCKET = "qmp.sock";
 /** A named pipe: QEMU goes on when its reader dies, and a new reader can open it. */
-const CONSOLE_PIPE = "console.pipe";
+export const CONSOLE_PIPE = "console.pipe";
 const S_IFIFO = 0o010000;
 
 /** By what hako and one QEMU are joined; QEMU gets the listener and the console's write end. */

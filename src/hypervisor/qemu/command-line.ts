@@ -131,7 +131,7 @@ function addControl(builder: Builder, channels: MonitorChannels): void {
 }
 
 /** Memory that resizeMemory can plug in beyond the start size. */
-export function extraMemoryMib(spec: MachineSpec): number {
+export function extraMemoryMib(spec: Pick<MachineSpec, "memoryMib" | "maxMemoryMib">): number {
   return (spec.maxMemoryMib ?? spec.memoryMib) - spec.memoryMib;
 }
 

@@ -1,6 +1,8 @@
 import { HakoError } from "#base/error.ts";
 import { ConsoleLog } from "#hypervisor/console-log.ts";
 import type {
+  AdoptedMachine,
+  AdoptSpec,
   Capability,
   Hypervisor,
   HypervisorProbe,
@@ -90,6 +92,17 @@ export class QemuHypervisor implements Hypervisor {
 
   async restore(spec: RestoreSpec): Promise<Machine> {
     throw new HakoError("UNIMPLEMENTED", `Cannot restore machine "${spec.id}": QEMU machines are not saved`);
+  }
+
+  async adopt(spec: AdoptSpec, signal?: AbortSignal): Promise<AdoptedMachine> {
+    const action = `Cannot adopt machine "${spec.state.id}"`;
+    try {
+      const { adoptMachine } = await import("./adopt.ts");
+      const type = chooseMachineType(spec.machineType, this.#accelerator(), 0);
+      return await adoptMachine(this.name, type, spec, signal);
+    } catch (error) {
+      throw new HakoError(HakoError.from(error).code, action, { cause: error });
+    }
   }
 
   cleanUp(state: MachineState): Promise<void> {

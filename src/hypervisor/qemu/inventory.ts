@@ -59,6 +59,12 @@ export class Inventory {
     return device;
   }
 
+  /** Takes in a device that the machine has already. */
+  restore(device: PluggedDevice): void {
+    this.#devices.set(device.spec.id, device);
+    this.#nextFdset = Math.max(this.#nextFdset, device.fdset + 1);
+  }
+
   remove(id: string): void {
     this.#devices.delete(id);
   }

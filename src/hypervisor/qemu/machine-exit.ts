@@ -48,8 +48,8 @@ export class ExitCause {
 
 /** `QEMU ended with exit code 1: cannot set up guest memory …`. */
 export function describeProcessExit(exit: ProcessExit, messages: string): string {
-  const how = exit.signal === null ? `with exit code ${exit.code}` : `by signal ${exit.signal}`;
-  return withMessages(`QEMU ended ${how}`, messages);
+  if (exit.signal !== null) return withMessages(`QEMU ended by signal ${exit.signal}`, messages);
+  return withMessages(exit.code === null ? "QEMU ended" : `QEMU ended with exit code ${exit.code}`, messages);
 }
 
 function withMessages(text: string, messages: string): string {

@@ -16,7 +16,7 @@ import { Hotplug } from "./hotplug.ts";
 import type { Inventory } from "./inventory.ts";
 import { ExitCause } from "./machine-exit.ts";
 import type { MachineType } from "./machine-type.ts";
-import type { QemuProcess } from "./process.ts";
+import type { MonitorProcess } from "./process.ts";
 import type { QmpClient, QmpEvent } from "./qmp.ts";
 import { resizeMemory, resizeVcpus } from "./resize.ts";
 
@@ -31,9 +31,9 @@ type RunState = "created" | "running" | "paused" | "ended";
 /** What a machine is made of; it takes all of it over. */
 export interface QemuMachineParts {
   readonly driver: string;
-  readonly spec: MachineSpec;
+  readonly spec: Pick<MachineSpec, "id" | "runDir" | "vcpus" | "maxVcpus" | "memoryMib" | "maxMemoryMib">;
   readonly type: MachineType;
-  readonly process: QemuProcess;
+  readonly process: MonitorProcess;
   readonly qmp: QmpClient;
   readonly inventory: Inventory;
   readonly console: ConsoleLog;
@@ -51,10 +51,12 @@ export class QemuMachine implements Machine {
   readonly #cause = new ExitCause();
   readonly #mutex = new Mutex();
   readonly #log = logger("qemu");
-  #runState: RunState = "created";
+  #runState: RunState;
   #stopExpected = false;
 
-  constructor(parts: QemuMachineParts) {
+  constructor(parts: QemuMachineParts, runState: RunState = "created") {
+    this.#runState = runState;
+    this.#stopExpected = runState === "paused";
     const { spec, process, qmp, type, inventory } = parts;
     this.#parts = parts;
     this.state = { driver: parts.driver, id: spec.id, runDir: spec.runDir, processes: [process.state] };

@@ -12,16 +12,27 @@ export const RUN_DIR_VARIABLE = "HAKO_MACHINE_RUN_DIR";
 export interface ProcessExit {
   /** Null when a signal ended it. */
   readonly code: number | null;
+  /** Null with a code; both are null when it was no child of ours, so that nobody can tell. */
   readonly signal: string | null;
 }
 
+/** A QEMU that runs. */
+export interface MonitorProcess {
+  readonly state: ProcessState;
+  /** Never rejects; the process is reaped by then. */
+  readonly exited: Promise<ProcessExit>;
+  /** Ends it at once; nothing happens when it has ended. */
+  kill(): void;
+  /** What QEMU wrote to its standard error, the end of it, once it has ended. */
+  messages(): Promise<string>;
+}
+
 /** A QEMU process that we started: its end, its messages, its death. */
-export class QemuProcess {
+export class QemuProcess implements MonitorProcess {
   readonly #child: Bun.Subprocess<"ignore", "ignore", "pipe">;
   readonly #messagesRead: Promise<void>;
   #messages = "";
   readonly state: ProcessState;
-  /** Never rejects; the process is reaped by then. */
   readonly exited: Promise<ProcessExit>;
 
   /**
@@ -38,12 +49,10 @@ export class QemuProcess {
     }));
   }
 
-  /** Ends it at once; nothing happens when it has ended. */
   kill(): void {
     this.#child.kill("SIGKILL");
   }
 
-  /** What QEMU wrote to its standard error, the end of it, once it has ended. */
   async messages(): Promise<string> {
     await this.exited;
     await this.#messagesRead;

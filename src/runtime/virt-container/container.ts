@@ -125,6 +125,15 @@ export class VirtContainer implements Container {
     return added;
   }
 
+  execProcess(execId: string, terminal: boolean): AgentProcess {
+    return this.#makeProcess(execId, terminal);
+  }
+
+  /** It was created under another manager. */
+  adopted(): void {
+    if (this.state.status !== "stopped") void this.#watch();
+  }
+
   async pause(signal?: AbortSignal): Promise<void> {
     const status = this.#next("pause");
     await this.#ask(this.#host.agent().pauseContainer({ containerId: this.id }, withSignal(signal)));

@@ -59,6 +59,15 @@ export class Guest implements AsyncDisposable {
     return new Guest(machine, client, bootMs);
   }
 
+  /** Takes over a machine that runs: its agent must answer. On failure the machine is left as it is. */
+  static async adopt(
+    machine: Machine,
+    options: Pick<GuestOptions, "agentAddress" | "connectTimeoutMs">,
+    signal?: AbortSignal,
+  ): Promise<Guest> {
+    return new Guest(machine, await connect(machine, options, signal), performance.now());
+  }
+
   /** Why the agent was lost, when `error` says that it was; any other error comes back as it is. */
   async explain(error: unknown): Promise<unknown> {
     if (error !== undefined && !(error instanceof HakoError && error.code === "UNAVAILABLE")) return error;
@@ -94,7 +103,11 @@ async function boot(machine: Machine, signal?: AbortSignal): Promise<void> {
   }
 }
 
-async function connect(machine: Machine, options: GuestOptions, signal?: AbortSignal): Promise<AgentClient> {
+async function connect(
+  machine: Machine,
+  options: Pick<GuestOptions, "agentAddress" | "connectTimeoutMs">,
+  signal?: AbortSignal,
+): Promise<AgentClient> {
   const gone = new AbortController();
   void machine.exited.then(() => gone.abort());
   const stop = signal ? AbortSignal.any([signal, gone.signal]) : gone.signal;

@@ -1,10 +1,11 @@
-import type { AgentAddress } from "#agent-client/address.ts";
+import { rm } from "node:fs/promises";
+import { type AgentAddress, formatAddress, parseAddress } from "#agent-client/address.ts";
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
 import { PhaseBudget } from "#base/phase-budget.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
-import { type ChosenHypervisor, chooseHypervisor } from "#hypervisor/registry.ts";
+import { type ChosenHypervisor, chooseHypervisor, lookupHypervisor } from "#hypervisor/registry.ts";
 import { parseSignal } from "#oci/signal.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
 import { SANDBOX_SHM_PATH } from "#resource/storage.ts";
@@ -15,6 +16,7 @@ import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
 import type { ContainerState, SandboxState } from "#runtime/state.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
+import { adoptedPlan, ownIdentity } from "./adopted.ts";
 import { openAgentLink } from "./agent-channel.ts";
 import { type ContainerHost, type ContainerPlan, VirtContainer } from "./container.ts";
 import { type PlanOptions, planContainer } from "./container-plan.ts";
@@ -96,14 +98,16 @@ export class VirtSandbox implements Sandbox {
     const failed = undo.use(new AsyncDisposableStack());
     const release = failed.use(new AsyncDisposableStack());
     release.use(resources);
+    const deviceIds: string[] = [];
     const attaching = async (inner: AbortSignal) => {
       for (const disk of resources.disks) {
         const { id } = await this.#devices.addDisk({ ...disk, readOnly: disk.readOnly ?? true }, inner);
+        deviceIds.push(id);
         release.defer(() => this.#unplug(id));
       }
     };
     await budget.run("attaching disks", attaching, signal);
-    const state = describeContainer(request, planned);
+    const state = { ...describeContainer(request, planned), deviceIds };
     const host = this.#containerHost(() => this.#forget(state, release));
     const container = new VirtContainer(host, state, planned, budget);
     // A sandbox that has not started has its containers on disk when its machine is.
@@ -141,19 +145,61 @@ export class VirtSandbox implements Sandbox {
         agentAddress: link.address,
         connectTimeoutMs: config.agent.kata.reconnectTimeoutMs,
         timeline,
-        saveState: (monitor) => this.#saveMachine(monitor, choice.probe.accelerator),
+        saveState: (monitor) => this.#saveMachine(monitor, choice.probe.accelerator, link.address),
       },
       signal,
     );
-    this.#guest = this.#cleanup.use(guest);
-    this.#agentAddress = link.address;
+    this.#runGuest(guest, link.address);
     timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
-    guest.broken.catch((error) => this.#broken.reject(error));
     this.#devices.bind(guest.machine);
     this.#network = network;
     await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
     this.state.status = status;
     void this.#watchOom(guest);
+  }
+
+  /** Takes over what another manager had started. On failure the machine is left as it is. */
+  async adopt(signal?: AbortSignal): Promise<void> {
+    const { machine: record, agentAddress } = this.state;
+    if (!record || agentAddress === undefined || this.state.status === "stopped") {
+      throw new HakoError("NOT_FOUND", `Cannot adopt ${this.#subject}: it does not run`);
+    }
+    const { config } = this.#context;
+    const hypervisor = await lookupHypervisor(record.monitor.driver, config);
+    if (!hypervisor.adopt) {
+      throw new HakoError(
+        "UNIMPLEMENTED",
+        `Cannot adopt ${this.#subject}: "${hypervisor.name}" cannot do that`,
+      );
+    }
+    const { machine, devices } = await hypervisor.adopt({ ...record, state: record.monitor }, signal);
+    const address = parseAddress(agentAddress);
+    const connectTimeoutMs = config.agent.kata.reconnectTimeoutMs;
+    const guest = await Guest.adopt(machine, { agentAddress: address, connectTimeoutMs }, signal);
+    if (address.kind === "serial") this.#cleanup.defer(() => rm(address.path, { force: true }));
+    this.#runGuest(guest, address);
+    this.#devices.adopt(machine, devices);
+    await this.#update(() => {
+      this.state.manager = ownIdentity();
+      this.state.status = "running";
+    });
+    for (const state of this.state.containers) this.#adoptContainer(state);
+    void this.#watchOom(guest);
+  }
+
+  #adoptContainer(state: ContainerState): void {
+    const release = new AsyncDisposableStack();
+    for (const id of state.deviceIds ?? []) release.defer(() => this.#unplug(id));
+    const host = this.#containerHost(() => this.#forget(state, release));
+    const container = new VirtContainer(host, state, adoptedPlan(state), new PhaseBudget("", 0));
+    this.containers.set(state.id, container);
+    container.adopted();
+  }
+
+  #runGuest(guest: Guest, address: AgentAddress): void {
+    this.#guest = this.#cleanup.use(guest);
+    this.#agentAddress = address;
+    guest.broken.catch((error) => this.#broken.reject(error));
   }
 
   lookupAgent(): { agent: Guest["agent"]; address: AgentAddress } {
@@ -280,10 +326,11 @@ export class VirtSandbox implements Sandbox {
   }
 
   /** Before the monitor starts, and after: whoever finds the state can clean up. */
-  async #saveMachine(monitor: MachineState, accelerator: string): Promise<void> {
+  async #saveMachine(monitor: MachineState, accelerator: string, agent: AgentAddress): Promise<void> {
     const { machineType, vcpus, memoryMib } = this.#plan;
     await this.#update(() => {
       this.state.machine = { machineType, accelerator, vcpus, memoryMib, monitor };
+      this.state.agentAddress = formatAddress(agent);
     });
   }
 

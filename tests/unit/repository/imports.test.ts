@@ -37,6 +37,7 @@ const table: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: [
     "runtime",
+    "shim",
     "monitor",
     "config",
     "ttrpc",
