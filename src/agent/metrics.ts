@@ -1,6 +1,6 @@
 import { readFileSync, statfsSync } from "node:fs";
 import { type MountEntry, readMountTable } from "#linux/mount.ts";
-import { formatMetrics, type Labels, type MetricFamily, type Sample } from "./metrics-text.ts";
+import { formatMetrics, type Labels, type MetricFamily, type Sample } from "#telemetry/metrics-text.ts";
 
 /** USER_HZ, the unit of times in /proc (100 on every architecture that hako knows). */
 const TICKS_PER_SECOND = 100;

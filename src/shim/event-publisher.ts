@@ -24,6 +24,10 @@ type Codec = Parameters<typeof packAny>[1];
 export interface EventSink {
   /** `topic` as `/tasks/exit`; `type` is the message's full name. Never waits and never throws. */
   publish(topic: string, type: string, codec: Codec, message: object): void;
+  /** Events not sent yet. */
+  readonly waiting: number;
+  /** Events given up because too many waited. */
+  readonly dropped: number;
 }
 
 /**
@@ -45,7 +49,6 @@ export class EventPublisher implements EventSink {
     this.#namespace = namespace;
   }
 
-  /** Events that were given up because too many waited. */
   get dropped(): number {
     return this.#dropped;
   }

@@ -20,4 +20,9 @@ export const SERVICES: readonly ServiceEntry[] = [
     use: ["containerd.runtime.sandbox.v1.Sandbox"],
     load: async (context) => new (await import("./service/sandbox.ts")).SandboxService(context),
   },
+  {
+    name: "monitor",
+    use: "sandbox",
+    load: async (context) => new (await import("./service/monitor.ts")).MonitorService(context),
+  },
 ];

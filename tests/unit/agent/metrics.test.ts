@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { collectMetrics, cpuSamples, diskSamples, memorySamples, networkSamples } from "#agent/metrics.ts";
-import { formatMetrics } from "#agent/metrics-text.ts";
+import { formatMetrics } from "#telemetry/metrics-text.ts";
 
 describe("formatMetrics()", () => {
   test("help, type and samples; label values are escaped; empty families are left out", () => {
