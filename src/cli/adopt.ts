@@ -11,7 +11,7 @@ export const command: Command = {
   usage: "[OPTIONS] [SANDBOX...]",
   summary: "Give sandboxes of containerd a new shim when theirs died.",
   details:
-    "Without a name, all that run without a shim. Do it while containerd is stopped: a containerd that runs cleans up after a dead shim at once.",
+    "Without a name, all that run without a shim. Do it while containerd is stopped:\none that runs cleans up after a dead shim at once.",
   options: [JSON_OPTION],
   positionals: { min: 0, max: Number.POSITIVE_INFINITY },
   async run(input) {
