@@ -14,6 +14,8 @@
 struct hako_region {
 	uint64_t gpa, size;
 	uint8_t *host;
+	const uint64_t *blocks;	/* which blocks of 1 << block_shift bytes are there; NULL: all. Whoever sets it owns it */
+	uint32_t block_shift;
 	uint32_t slot;		/* KVM memory slot */
 	uint32_t flags;		/* HAKO_MEMORY_* of wire.h */
 	int file;		/* own descriptor of the file behind it, -1: anonymous */
@@ -35,6 +37,18 @@ struct hako_memory {
 struct hako_region *hako_memory_add(struct hako_memory *memory, const struct hako_region *wanted, int fd,
 				    uint64_t offset, int *error);
 int hako_memory_remove(struct hako_memory *memory, uint32_t slot);
+
+/* Whether all of a range inside of the region is there: hako_memory_at gives nothing else away. */
+static inline bool hako_region_has(const struct hako_region *region, uint64_t offset, uint64_t length)
+{
+	if (!region->blocks)
+		return true;
+	for (uint64_t i = offset >> region->block_shift; i <= (offset + length - 1) >> region->block_shift; i++) {
+		if (!(region->blocks[i / 64] >> (i % 64) & 1))
+			return false;
+	}
+	return true;
+}
 
 /*
  * The host address of [gpa, gpa + length), or NULL unless it lies wholly in one region (and, when `write` is set,

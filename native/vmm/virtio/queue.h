@@ -33,23 +33,18 @@ struct hako_queue {
 	bool signalled_valid;
 };
 
-/* One request: buffers that the device reads, then buffers that it writes. */
-struct hako_chain {
-	uint16_t head;
-	uint16_t read_count, write_count;
-	uint32_t read_bytes, write_bytes;
-	struct iovec iov[HAKO_CHAIN_MAX];	/* first the readable ones, then the writable ones */
+/* Some buffers in a row; the functions below take bytes off their front. */
+struct hako_buffers {
+	struct iovec *iov;
+	uint32_t count, bytes;
 };
 
-static inline struct iovec *hako_chain_read(struct hako_chain *chain)
-{
-	return chain->iov;
-}
-
-static inline struct iovec *hako_chain_write(struct hako_chain *chain)
-{
-	return chain->iov + chain->read_count;
-}
+/* One request: buffers that the device reads, and buffers that it writes. */
+struct hako_chain {
+	uint16_t head;
+	struct hako_buffers read, write;
+	struct iovec iov[HAKO_CHAIN_MAX];	/* first those of `read`, then those of `write` */
+};
 
 /* Checks sizes and alignment of the rings and finds them in guest memory. -EINVAL, -EFAULT. */
 int hako_queue_activate(struct hako_queue *queue, const struct hako_memory *memory, bool event_idx);
@@ -63,7 +58,7 @@ void hako_queue_reset(struct hako_queue *queue);
  */
 int hako_queue_pop(struct hako_queue *queue, const struct hako_memory *memory, struct hako_chain *chain);
 
-/* Gives the last popped chain back to the ring as if it had not been popped. */
+/* Gives the last popped chain back to the ring as if it had not been popped; again for the one before it. */
 void hako_queue_unpop(struct hako_queue *queue);
 
 /* Tells the driver that `written` bytes were put into the chain; -EPROTO for a ring that is gone. */
@@ -71,5 +66,14 @@ int hako_queue_push(struct hako_queue *queue, uint16_t head, uint32_t written);
 
 /* Whether the driver wants an interrupt for what was pushed since the last one. */
 bool hako_queue_wants_interrupt(struct hako_queue *queue);
+
+/* Copies bytes out of, or into, the front of the buffers and takes them off; false, and nothing done, if too few. */
+bool hako_buffers_get(struct hako_buffers *buffers, void *data, uint32_t length);
+bool hako_buffers_put(struct hako_buffers *buffers, const void *data, uint32_t length);
+/* Takes bytes off the front; off the end, so that `bytes` are left. */
+void hako_buffers_skip(struct hako_buffers *buffers, uint32_t length);
+void hako_buffers_trim(struct hako_buffers *buffers, uint32_t bytes);
+/* Fills all that is left with zeros. */
+void hako_buffers_clear(struct hako_buffers *buffers);
 
 #endif
