@@ -12,7 +12,7 @@ export interface TaskExit {
 }
 
 /** How long the last output may take to reach its reader once the process has ended. */
-const DRAIN_TIMEOUT_MS = 10_000;
+const DRAIN_TIMEOUT_MS = 2000;
 
 export type ProcessStatus = "created" | "running" | "stopped";
 
