@@ -10,6 +10,7 @@ type Role = (args: string[]) => Promise<number>;
 
 const roles: Readonly<Record<string, () => Promise<{ run: Role }>>> = {
   agent: () => import("#agent/main.ts"),
+  "confidential-data-hub": () => import("#cdh/main.ts"),
   hako: () => import("#cli/main.ts"),
   "containerd-shim-hako-v2": () => import("#shim/main.ts"),
   "containerd-shim-kata-v2": () => import("#shim/main.ts"),

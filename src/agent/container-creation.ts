@@ -21,6 +21,7 @@ import type { Launcher } from "./launcher/launcher.ts";
 import type { OomEvents } from "./oom.ts";
 import { ContainerProcess } from "./process.ts";
 import { descriptorPath, openBelow, openRoot, splitBelow } from "./safe-directory.ts";
+import { unsealEnvironment, unsealMounts } from "./sealed-secret.ts";
 import { containerName, findSharedMounts } from "./shared-mounts.ts";
 import { placeNamespaces, type SharedNamespaces } from "./shared-namespaces.ts";
 import { checkSpec } from "./spec-check.ts";
@@ -165,8 +166,9 @@ export async function createContainer(
   const linux = placed.Linux ?? checked.Linux;
   const spec: CheckedSpec = {
     ...placed,
+    Mounts: await unsealMounts(placed.Mounts, { runDirectory, containerId: id }, signal),
     Hooks: mergeHooks(checked.Hooks, guestHooks),
-    Process: resolveProcessUser(checked.Process, root, request.stringUser),
+    Process: await unsealEnvironment(resolveProcessUser(checked.Process, root, request.stringUser), signal),
     Linux: {
       ...linux,
       Namespaces: placeNamespaces(linux.Namespaces, namespaces.shared, namespaces.sharePid),

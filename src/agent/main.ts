@@ -1,5 +1,6 @@
 import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
+import { closeDataHub, DEFAULT_SOCKET, type HubOptions, openDataHub } from "#cdh/process-hub.ts";
 import { ControlFileWatcher } from "#linux/cgroup/v2/control-file-watcher.ts";
 import { readText, writeText } from "#linux/file.ts";
 import { readMountTable } from "#linux/mount.ts";
@@ -35,6 +36,7 @@ const SHUTDOWN_TIMEOUT_MS = 5000;
 /** Long polls for the output of many containers are all calls in flight. */
 const CALLS_MAX = 8192;
 const EXIT_LAUNCHER_LOST = 1;
+const HUB_CONFIGURATION = "/run/confidential-containers/initdata/cdh.toml";
 const log = logger("agent");
 
 /** One line to the console. `process.stderr` would bring in node's streams: 0.4 s of CPU in an emulated guest. */
@@ -86,6 +88,24 @@ function makeSandbox(options: AgentOptions, launcher: Launcher): Sandbox {
   });
 }
 
+/** Our own hub is configured by what the initial data of a confidential machine brings. */
+function hubOptions({ dataHub, cdhApiTimeoutMs, imagePullTimeoutMs }: AgentOptions): HubOptions {
+  const given = dataHub.startsWith("unix://") ? "external" : dataHub.startsWith("/") ? "own" : undefined;
+  if (!given && dataHub !== "auto" && dataHub !== "none") {
+    throw new HakoError(
+      "INVALID_ARGUMENT",
+      `Cannot use data hub "${dataHub}": write auto, none, unix://PATH or the path of a file`,
+    );
+  }
+  return {
+    kind: given ?? (dataHub === "none" ? "none" : "auto"),
+    socket: given === "external" ? dataHub.slice("unix://".length) : DEFAULT_SOCKET,
+    configFile: given === "own" ? dataHub : HUB_CONFIGURATION,
+    timeoutMs: cdhApiTimeoutMs,
+    imagePullTimeoutMs,
+  };
+}
+
 /** Without a policy all calls are answered, until somebody sets one. */
 async function openGate(policy: string | undefined): Promise<PolicyGate> {
   const gate = new PolicyGate();
@@ -103,6 +123,7 @@ export async function run(args: readonly string[]): Promise<number> {
   check(syscall(SYS.umask, 0o022), "Cannot set the umask");
   raiseLimits(options);
   for (const name of options.unknown) log.warn("an option is unknown and left out", { name });
+  await openDataHub(hubOptions(options));
   const launcher = await openLauncher(options);
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
@@ -135,6 +156,7 @@ export async function run(args: readonly string[]): Promise<number> {
     (error) => log.warn("clients did not take their answers", { error }),
   );
   listener[Symbol.dispose]();
+  await closeDataHub();
   await launcher.powerOff();
   return 0;
 }

@@ -254,6 +254,12 @@ export const optionTable: readonly Option[] = [
     },
   },
   {
+    word: "hako.data_hub",
+    set(options, text) {
+      options.dataHub = text;
+    },
+  },
+  {
     word: "hako.timing",
     set(options) {
       options.timing = true;

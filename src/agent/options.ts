@@ -51,6 +51,8 @@ export interface AgentOptions {
   readonly launcherPath: string | undefined;
   /** Decides which calls are answered: a name or the path of a file; undefined answers all. */
   readonly policy: string | undefined;
+  /** Where secrets are opened: "auto", "none", `unix://PATH` of an external data hub, or a file that configures our own. */
+  readonly dataHub: string;
   /** Options of Kata's agent that were given and that nobody knows. */
   readonly unknown: readonly string[];
 }
@@ -96,6 +98,7 @@ function defaults(): MutableOptions {
     runDirectory: "/run/kata-containers",
     launcherPath: undefined,
     policy: undefined,
+    dataHub: "auto",
     unknown: [],
   };
 }
@@ -154,6 +157,7 @@ const flagNames = [
   "launcher",
   "config",
   "policy",
+  "data-hub",
 ] as const;
 type Flags = Partial<Record<(typeof flagNames)[number], string>>;
 
@@ -193,6 +197,7 @@ export async function parseOptions(
   if (flags["run-dir"]) options.runDirectory = parseDirectory("run directory", flags["run-dir"]);
   const policy = flags.policy ?? environment.KATA_AGENT_POLICY_FILE;
   if (policy) options.policy = policy;
+  if (flags["data-hub"]) options.dataHub = flags["data-hub"];
   if (flags.launcher) options.launcherPath = flags.launcher;
   return options;
 }

@@ -12,10 +12,25 @@ const CAMEL_CASE: ReadonlySet<string> = new Set([
 ]);
 
 /** Members that hold a map: their keys are data, not names of fields. */
-const MAPS: ReadonlySet<string> = new Set(["Annotations", "Sysctl", "Unified"]);
+const MAPS: ReadonlySet<string> = new Set(["Annotations", "Rdma", "Sysctl", "TimeOffsets", "Unified"]);
 
-/** hako's additions to the protocol: policies written for Kata know nothing of them, so they are there only if used. */
-const ADDITIONS: ReadonlySet<string> = new Set(["DefaultErrnoRet", "Umask", "Unified"]);
+/**
+ * hako's additions to the protocol (numbers from 1000 on): policies written for Kata know nothing of them, so they are
+ * there only if used. Mounts have two that elsewhere are Kata's.
+ */
+const ADDITIONS: ReadonlySet<string> = new Set([
+  "DefaultErrnoRet",
+  "Domainname",
+  "IOPriority",
+  "ListenerPath",
+  "Personality",
+  "Rdma",
+  "Scheduler",
+  "TimeOffsets",
+  "Umask",
+  "Unified",
+]);
+const MOUNT_ADDITIONS: ReadonlySet<string> = new Set(["GIDMappings", "UIDMappings"]);
 
 /** Members that the generated code adds: bytes it did not know, and which member of a union is there. */
 const GENERATED: ReadonlySet<string> = new Set(["_unknownFields", "$case"]);
@@ -45,19 +60,20 @@ export function requestInput(request: string, message: object): Value {
 }
 
 function messageValue(message: object): RegoObject {
-  return new RegoObject(() => Object.entries(message).flatMap(([name, value]) => member(name, value)));
+  const additions = "destination" in message ? MOUNT_ADDITIONS : ADDITIONS;
+  return new RegoObject(() =>
+    Object.entries(message).flatMap(([name, value]) => member(name, value, additions.has(name))),
+  );
 }
 
-function member(name: string, value: unknown): [Value, Value][] {
-  if (GENERATED.has(name)) return [];
-  if (ADDITIONS.has(name) && isDefault(value)) return [];
+function member(name: string, value: unknown, isAddition: boolean): [Value, Value][] {
+  if (GENERATED.has(name) || (isAddition && isDefault(value))) return [];
   return [[policyFieldName(name), MAPS.has(name) ? mapValue(value) : fieldValue(value)]];
 }
 
 function isDefault(value: unknown): boolean {
-  return (
-    value === undefined || (typeof value === "object" && value !== null && Object.keys(value).length === 0)
-  );
+  if (typeof value === "object" && value !== null) return Object.keys(value).length === 0;
+  return value === undefined || value === "";
 }
 
 function fieldValue(value: unknown): Value {
@@ -69,7 +85,7 @@ function fieldValue(value: unknown): Value {
 }
 
 function mapValue(value: unknown): RegoObject {
-  return RegoObject.of(Object.entries(value ?? {}) as [string, string][]);
+  return RegoObject.of(Object.entries(value ?? {}).map(([key, item]) => [key, fieldValue(item)] as const));
 }
 
 /** Policies are spared the bits of the mode and the content; the target of a symbolic link they see as text. */

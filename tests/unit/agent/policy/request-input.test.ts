@@ -49,6 +49,23 @@ test("every field of the protocol has its own name in a policy", () => {
   expect(compared).toBeGreaterThan(250);
 });
 
+test("hako's additions are seen only when they are used", () => {
+  let additions = 0;
+  const text = readFileSync(join(proto, "oci.proto"), "utf8");
+  for (const [, message = "", body = ""] of text.matchAll(/^message (\w+) \{\n(.*?)^\}/gms)) {
+    const own = [...body.matchAll(/(\w+) = 1\d{3};/g)].map((match) => match[1] ?? "");
+    const codec = Object.entries(oci).find(([name]) => name === message)?.[1] as
+      | { create(): object }
+      | undefined;
+    if (!codec) continue;
+    const seen = Object.keys(toJson(requestInput("X", codec.create())) as object);
+    expect(own.filter((name) => seen.includes(name))).toEqual([]);
+    expect(seen.length + own.length).toBe([...body.matchAll(FIELD)].length);
+    additions += own.length;
+  }
+  expect(additions).toBeGreaterThan(5);
+});
+
 test("the maps of the protocol are known", () => {
   const maps = ["agent.proto", "oci.proto", "types.proto"].flatMap((file) =>
     [...readFileSync(join(proto, file), "utf8").matchAll(/map<string, \w+> (\w+)/g)].map(
@@ -57,7 +74,13 @@ test("the maps of the protocol are known", () => {
   );
   // The others are members of answers, which no policy sees.
   const answers = ["stats", "hugetlb_stats"];
-  expect(maps.filter((name) => !answers.includes(name)).sort()).toEqual(["Annotations", "Sysctl", "Unified"]);
+  expect(maps.filter((name) => !answers.includes(name)).sort()).toEqual([
+    "Annotations",
+    "Rdma",
+    "Sysctl",
+    "TimeOffsets",
+    "Unified",
+  ]);
 });
 
 test("each call is decided by the rule of its request message", () => {
