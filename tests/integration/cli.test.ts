@@ -57,7 +57,7 @@ describe("a wrong command line", () => {
     expectFailure(await host.run(["insepct"]), 'did you mean "inspect"');
     expectFailure(await host.run(["run", "--nmae", "x", "i"]), 'did you mean "--name"');
     expectFailure(await host.run(["run"]), "Too few words");
-    expectFailure(await host.run(["run", "--net", "bridge", "i"]), "choose none or tap");
+    expectFailure(await host.run(["run", "--net", "bridge", "i"]), "use none, tap or netns:/PATH");
     expectFailure(await host.run(["ps", "x"]), 'Unexpected word "x"');
     expectFailure(await host.run(["kill", "-s", "NOPE", "x"]), 'Unknown signal "NOPE"');
     expectFailure(await host.run(["completion", "fish"]), "only bash");
@@ -149,10 +149,14 @@ describe("hako check and hako env", () => {
     const found = await own.json<{
       version: string;
       runDir: string;
-      config: { qemu: { defaultMemoryMib: number } };
+      config: { hypervisor: { qemu: { defaultMemory: number } } };
     }>(["env", "--json"]);
-    expect(found).toMatchObject({ version, runDir: own.runDir, config: { qemu: { defaultMemoryMib: 333 } } });
-    expect((await own.run(["env"])).stdout).toMatch(/^config\.qemu\.defaultMemoryMib +333$/m);
+    expect(found).toMatchObject({
+      version,
+      runDir: own.runDir,
+      config: { hypervisor: { qemu: { defaultMemory: 333 } } },
+    });
+    expect((await own.run(["env"])).stdout).toMatch(/^config\.hypervisor\.qemu\.defaultMemory +333$/m);
   });
 });
 
@@ -203,7 +207,7 @@ describe("a host that cannot run it", () => {
     own.configure("[hypervisor.qemu]\ndefault_memory = 1");
     const outcome = await own.run(["run", "--rm", "oci:x"]);
     expect(outcome.stderr).toMatch(
-      /^hako: Configuration ".*configuration.toml", key "hypervisor.qemu.default_memory": .*\n$/,
+      /^hako: Configuration ".*configuration.toml", line 2, key "hypervisor.qemu.default_memory": expected .* from 128 .*\n$/,
     );
     expect(outcome.code).toBe(125);
   });

@@ -11,15 +11,21 @@ describe("placeNamespaces()", () => {
       { Type: "ipc", Path: "/proc/1/ns/ipc" },
       { Type: "pid", Path: "/x" },
       own("pid"),
+      own("time"),
     ];
-    expect(placeNamespaces(given, undefined, false)).toEqual([own("mount"), own("ipc"), own("pid")]);
+    expect(placeNamespaces(given, undefined, false)).toEqual([
+      own("mount"),
+      own("ipc"),
+      own("time"),
+      own("pid"),
+    ]);
   });
 
   test("paths of other kinds, unknown kinds and a missing mount namespace are refused", () => {
     expect(() =>
       placeNamespaces([{ Type: "network", Path: "/run/netns/x" }, own("mount")], undefined, false),
     ).toThrow("it is not of this guest");
-    expect(() => placeNamespaces([own("mount"), own("time")], undefined, false)).toThrow('of type "time"');
+    expect(() => placeNamespaces([own("mount"), own("clock")], undefined, false)).toThrow('of type "clock"');
     expect(() => placeNamespaces([own("pid")], undefined, false)).toThrow("without a mount namespace");
   });
 });
