@@ -168,7 +168,10 @@ export async function createContainer(
     ...placed,
     Mounts: await unsealMounts(placed.Mounts, { runDirectory, containerId: id }, signal),
     Hooks: mergeHooks(checked.Hooks, guestHooks),
-    Process: await unsealEnvironment(resolveProcessUser(checked.Process, root, request.stringUser), signal),
+    Process: await unsealEnvironment(
+      resolveProcessUser(placed.Process ?? checked.Process, root, request.stringUser),
+      signal,
+    ),
     Linux: {
       ...linux,
       Namespaces: placeNamespaces(linux.Namespaces, namespaces.shared, namespaces.sharePid),

@@ -2,19 +2,48 @@ import { HakoError } from "#base/error.ts";
 import { deviceNumber } from "#linux/device-node.ts";
 import type { Device } from "#proto/agent.ts";
 import type { LinuxDevice, LinuxDeviceCgroup, Spec } from "#proto/oci.ts";
-import { lookupBlockDevice } from "./block-device.ts";
+import { lookupDisk } from "./disk.ts";
 import type { DeviceLookup } from "./hotplug.ts";
+import type { PciPair } from "./vfio-device.ts";
 
 /** More than any machine has slots for. */
 const DEVICES_MAX = 256;
 
-/** Finds a device of the request in the guest and answers with its node. */
-type DeviceHandler = (device: Device, lookup: DeviceLookup, signal?: AbortSignal) => Promise<string>;
+/** A device of the request as it is in the guest. */
+interface FoundDevice {
+  /** Undefined for devices without a node of their own. */
+  readonly node?: string;
+  /** Where the container has it, when that is not where the request says. */
+  readonly containerPath?: string;
+  readonly pairs?: readonly PciPair[];
+}
 
-/** By the driver names of Kata. `id` holds the PCI path of "blk"; "mmioblk" is named by `vm_path`. */
+/** Finds a device of the request, waiting for it to be plugged in. */
+type DeviceHandler = (device: Device, lookup: DeviceLookup, signal?: AbortSignal) => Promise<FoundDevice>;
+
+/** A disk is named by its id (PCI path of "blk", ID:LUN of "scsi") or by its node's path. */
+function disk(name: (device: Device) => string): DeviceHandler {
+  return async (device, lookup, signal) => ({
+    node: await lookupDisk(device.type, name(device), lookup, signal),
+  });
+}
+
+/** By the driver names of Kata. */
 const handlers: Readonly<Record<string, DeviceHandler>> = {
-  blk: (device, lookup, signal) => lookupBlockDevice(device.id || device.vmPath, lookup, signal),
-  mmioblk: (device, lookup, signal) => lookupBlockDevice(device.vmPath, lookup, signal),
+  blk: disk(({ id, vmPath }) => id || vmPath),
+  mmioblk: disk(({ vmPath }) => vmPath),
+  scsi: disk(({ id }) => id),
+  nvdimm: disk(({ vmPath }) => vmPath),
+  async "vfio-pci"(device, lookup, signal) {
+    const { placeVfioFunctions } = await import("./vfio-device.ts");
+    const { pairs, node = "" } = await placeVfioFunctions(device, lookup, signal);
+    // The group has another number here, and programs look for it by the number that sysfs shows them.
+    return { pairs, node, containerPath: `/dev/vfio/${node.slice(node.lastIndexOf("/") + 1)}` };
+  },
+  async "vfio-pci-gk"(device, lookup, signal) {
+    const { placeGuestFunctions } = await import("./vfio-device.ts");
+    return await placeGuestFunctions(device, lookup, signal);
+  },
 };
 
 /** Driver names for GetGuestDetails. */
@@ -22,6 +51,7 @@ export const deviceDrivers: readonly string[] = Object.keys(handlers);
 
 interface Placement {
   readonly specDevice: LinuxDevice;
+  readonly path: string;
   readonly type: "b" | "c";
   readonly major: bigint;
   readonly minor: bigint;
@@ -41,13 +71,22 @@ async function place(
   devices: readonly LinuxDevice[],
   lookup: DeviceLookup,
   signal?: AbortSignal,
-): Promise<Placement> {
+): Promise<Placed> {
   const handler = Object.hasOwn(handlers, device.type) ? handlers[device.type] : undefined;
   if (!handler)
     throw new HakoError("INVALID_ARGUMENT", `Cannot handle a device of type ${JSON.stringify(device.type)}`);
+  const found = await handler(device, lookup, signal);
+  const pairs = found.pairs ?? [];
+  if (found.node === undefined) return { pairs };
   const specDevice = lookupSpecDevice(device, devices);
-  const { type, major, minor } = deviceNumber(await handler(device, lookup, signal));
-  return { specDevice, type, major: BigInt(major), minor: BigInt(minor) };
+  const { type, major, minor } = deviceNumber(found.node);
+  const path = found.containerPath ?? specDevice.Path;
+  return { pairs, placement: { specDevice, path, type, major: BigInt(major), minor: BigInt(minor) } };
+}
+
+interface Placed {
+  readonly pairs: readonly PciPair[];
+  readonly placement?: Placement;
 }
 
 /** A rule that speaks of the device by its number on the host is made to speak of its number in the guest. */
@@ -77,11 +116,13 @@ export async function placeDevices(
       `Cannot place ${requested.length} devices: at most ${DEVICES_MAX}`,
     );
   }
-  const placements: Placement[] = [];
-  for (const device of requested) placements.push(await place(device, linux.Devices, lookup, signal));
+  const placed: Placed[] = [];
+  for (const device of requested) placed.push(await place(device, linux.Devices, lookup, signal));
+  const placements = placed.flatMap(({ placement }) => placement ?? []);
   const devices = linux.Devices.map((device) => {
     const match = placements.find(({ specDevice }) => specDevice === device);
-    return match ? { ...device, Type: match.type, Major: match.major, Minor: match.minor } : device;
+    if (!match) return device;
+    return { ...device, Path: match.path, Type: match.type, Major: match.major, Minor: match.minor };
   });
   const rules = [
     ...(linux.Resources?.Devices ?? []).map((rule) => translateRule(rule, placements)),
@@ -94,7 +135,18 @@ export async function placeDevices(
     })),
   ];
   const resources = { ...emptyResources, ...linux.Resources, Devices: rules };
-  return { ...spec, Linux: { ...linux, Devices: devices, Resources: resources } };
+  const pairs = placed.flatMap((entry) => entry.pairs);
+  const process = spec.Process;
+  return {
+    ...spec,
+    Process: process && pairs.length > 0 ? { ...process, Env: await translate(process.Env, pairs) } : process,
+    Linux: { ...linux, Devices: devices, Resources: resources },
+  };
+}
+
+async function translate(environment: readonly string[], pairs: readonly PciPair[]): Promise<string[]> {
+  const { translateEnvironment } = await import("./vfio-device.ts");
+  return translateEnvironment(environment, pairs);
 }
 
 const emptyResources = {

@@ -5,13 +5,17 @@ import { logger } from "#telemetry/log.ts";
 import { bindHandler } from "./bind.ts";
 import { blockHandler } from "./block.ts";
 import { ephemeralHandler } from "./ephemeral.ts";
+import { imageGuestPullHandler } from "./image-guest-pull.ts";
 import { localHandler } from "./local.ts";
+import { isLayer, multiLayerErofsHandler } from "./multi-layer-erofs.ts";
 import { overlayHandler } from "./overlay.ts";
 import type { AttachedStorage, StorageContext, StorageHandler } from "./storage-handler.ts";
 import { virtioFsHandler } from "./virtio-fs.ts";
+import { watchableBindHandler } from "./watchable-bind.ts";
 
 /** Most that one request may bring, and that a sandbox may have. */
 const STORAGES_MAX = 1024;
+const [LAYERED = ""] = multiLayerErofsHandler.drivers;
 const log = logger("storage");
 
 const handlers: readonly StorageHandler[] = [
@@ -21,6 +25,9 @@ const handlers: readonly StorageHandler[] = [
   localHandler,
   bindHandler,
   virtioFsHandler,
+  watchableBindHandler,
+  multiLayerErofsHandler,
+  imageGuestPullHandler,
 ];
 
 const handlerByDriver = new Map(
@@ -30,8 +37,29 @@ const handlerByDriver = new Map(
 /** Driver names for GetGuestDetails. */
 export const storageDrivers: readonly string[] = [...handlerByDriver.keys()];
 
+/** A storage to attach, with all that belong to it. */
+interface Group {
+  readonly storage: Storage;
+  readonly parts: readonly Storage[];
+}
+
+/** Layers of one root file system come as several storages with one mount point: they are one to us. */
+function groupLayers(storages: readonly Storage[]): Group[] {
+  const groups: { storage: Storage; parts: Storage[] }[] = [];
+  for (const storage of storages) {
+    const group = groups.find(
+      (known) => known.storage.driver === LAYERED && known.storage.mountPoint === storage.mountPoint,
+    );
+    if (!isLayer(storage)) groups.push({ storage, parts: [storage] });
+    else if (group) group.parts.push(storage);
+    else groups.push({ storage: { ...storage, driver: LAYERED }, parts: [storage] });
+  }
+  return groups;
+}
+
 interface Entry {
   readonly storage: Storage;
+  readonly parts: readonly Storage[];
   readonly lifetime: StorageHandler["lifetime"];
   /** Settles when the handler is done. */
   readonly attached: Promise<AttachedStorage>;
@@ -39,9 +67,9 @@ interface Entry {
 }
 
 /** Two requests for one mount point must mean the same thing. */
-function sameStorage(left: Storage, right: Storage): boolean {
-  const key = ({ driver, source, fstype, options }: Storage) =>
-    JSON.stringify([driver, source, fstype, options]);
+function sameStorage(left: Group, right: Group): boolean {
+  const key = ({ parts }: Group) =>
+    JSON.stringify(parts.map(({ driver, source, fstype, options }) => [driver, source, fstype, options]));
   return key(left) === key(right);
 }
 
@@ -50,9 +78,9 @@ export class StorageSet {
   readonly #entries = new Map<string, Entry>();
   /** Mount points that are being taken away. */
   readonly #leaving = new Map<string, Promise<void>>();
-  readonly #context: Omit<StorageContext, "containerId" | "signal">;
+  readonly #context: Omit<StorageContext, "containerId" | "signal" | "parts">;
 
-  constructor(context: Omit<StorageContext, "containerId" | "signal">) {
+  constructor(context: Omit<StorageContext, "containerId" | "signal" | "parts">) {
     this.#context = context;
   }
 
@@ -70,9 +98,11 @@ export class StorageSet {
     }
     const mountPoints: string[] = [];
     try {
-      for (const storage of storages) {
+      for (const { storage, parts } of groupLayers(storages)) {
         const path = this.#normalize(storage.mountPoint);
-        await this.#attachOne({ ...storage, mountPoint: path }, { ...this.#context, containerId, signal });
+        const placed = parts.map((part) => ({ ...part, mountPoint: path }));
+        const group = { storage: { ...storage, mountPoint: path }, parts: placed };
+        await this.#attachOne(group, { ...this.#context, containerId, signal, parts: placed });
         mountPoints.push(path);
       }
       return mountPoints;
@@ -87,14 +117,14 @@ export class StorageSet {
     return [runDirectory, ...splitBelow(runDirectory, mountPoint)].join("/");
   }
 
-  async #attachOne(storage: Storage, context: StorageContext): Promise<void> {
-    const path = storage.mountPoint;
+  async #attachOne(group: Group, context: StorageContext): Promise<void> {
+    const path = group.storage.mountPoint;
     await this.#leaving.get(path);
     const known = this.#entries.get(path);
-    if (known && !sameStorage(known.storage, storage)) {
+    if (known && !sameStorage(known, group)) {
       throw new HakoError("ALREADY_EXISTS", `Cannot attach storage "${path}": another one is there`);
     }
-    const entry = known ?? this.#begin(storage, context);
+    const entry = known ?? this.#begin(group, context);
     entry.users++;
     try {
       await entry.attached;
@@ -105,7 +135,7 @@ export class StorageSet {
     }
   }
 
-  #begin(storage: Storage, context: StorageContext): Entry {
+  #begin({ storage, parts }: Group, context: StorageContext): Entry {
     const handler = handlerByDriver.get(storage.driver);
     if (!handler) {
       throw new HakoError(
@@ -114,7 +144,7 @@ export class StorageSet {
       );
     }
     const attached = handler.attach(storage, context);
-    const entry = { storage, lifetime: handler.lifetime, attached, users: 0 };
+    const entry = { storage, parts, lifetime: handler.lifetime, attached, users: 0 };
     this.#entries.set(storage.mountPoint, entry);
     return entry;
   }
@@ -135,7 +165,7 @@ export class StorageSet {
       await entry.attached;
       await handler.update(
         { ...storage, mountPoint: path },
-        { ...this.#context, containerId: undefined, signal: undefined },
+        { ...this.#context, containerId: undefined, signal: undefined, parts: [storage] },
       );
     }
   }
