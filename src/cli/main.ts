@@ -22,6 +22,7 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
   ["rm", { summary: "Remove stopped containers", load: () => import("./rm.ts") }],
   ["inspect", { summary: "Print all that is known about containers", load: () => import("./inspect.ts") }],
   ["stats", { summary: "Print what running containers use", load: () => import("./stats.ts") }],
+  ["install", { summary: "Make hako a runtime of containerd", load: () => import("./install.ts") }],
   ["monitor", { summary: "Serve metrics to Prometheus", load: () => import("./monitor.ts") }],
   ["adopt", { summary: "Give sandboxes of containerd a new shim", load: () => import("./adopt.ts") }],
   [

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { findPaths } from "#config/paths.ts";
 import { DeleteResponse } from "#proto/containerd/task.ts";
@@ -23,8 +24,9 @@ export async function deleteShim(flags: ShimFlags): Promise<Uint8Array> {
   const key = sandboxKey(flags.namespace, flags.id);
   const exit = await findExit(store.sandboxDir(key), flags.id);
   const state = await store.findReadable(key);
-  if (state !== undefined) {
-    if (state !== "unreadable") await endProcess(state.manager);
+  if (state !== undefined && state !== "unreadable") await endProcess(state.manager);
+  // A shim that died early has left a directory without a state.
+  if (existsSync(store.sandboxDir(key))) {
     using _ = await store.lock();
     await removeSandbox(store, key);
   }

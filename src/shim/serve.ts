@@ -17,6 +17,8 @@ export const LISTENER_FD = 3;
 export const SOCKET_VARIABLE = "HAKO_SHIM_SOCKET";
 /** How long the last events may take when the shim ends. */
 const FLUSH_TIMEOUT_MS = 5000;
+/** Whoever started us calls within milliseconds, unless it died. */
+const UNUSED_MS = 60_000;
 
 /** Serves the tasks of one sandbox on an inherited socket until containerd shuts the shim down. */
 export async function serve(flags: ShimFlags): Promise<number> {
@@ -46,6 +48,10 @@ export async function serve(flags: ShimFlags): Promise<number> {
   services.offer({ pod, lag, shutdown: () => ended.resolve() });
   if (flags.adopt) await pod.adopt(new AbortController().signal);
   const serving = serveListener(server, new Fd(LISTENER_FD));
+  const unused = setTimeout(() => {
+    if (!services.used && pod.isEmpty) ended.resolve();
+  }, UNUSED_MS);
+  unused.unref();
   // The bundle is containerd's to remove.
   process.chdir("/");
   log.info("serving", { id: flags.id, namespace: flags.namespace });

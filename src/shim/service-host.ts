@@ -25,6 +25,11 @@ export class ServiceHost {
     }
   }
 
+  /** Whether anything was called, or a sandbox ran. */
+  get used(): boolean {
+    return this.#started.length > 0;
+  }
+
   /** The sandbox runs: what belongs to it starts. One that fails is logged, the sandbox runs all the same. */
   async sandboxStarted(): Promise<void> {
     for (const entry of this.#entries) {

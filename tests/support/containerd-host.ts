@@ -163,9 +163,14 @@ export class ContainerdHost implements AsyncDisposable {
     ];
   }
 
-  /** Shims that run. */
+  /** Shims that serve. */
   shims(): number[] {
-    return this.hako.processes().filter((pid) => commandOf(pid).startsWith("containerd-shim-"));
+    return this.hako.processes().filter((pid) => {
+      const words = commandOf(pid).split("\0");
+      return (
+        words[0]?.startsWith("containerd-shim-") && !["start", "delete"].some((word) => words.includes(word))
+      );
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

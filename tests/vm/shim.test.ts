@@ -1,5 +1,6 @@
 /** hako as a runtime of a real containerd. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
 import { ContainerdHost, containerdTest, MACHINE_TIMEOUT_MS } from "../support/containerd-host.ts";
 
 let host: ContainerdHost;
@@ -47,13 +48,46 @@ describe("ctr run", () => {
   );
 
   containerdTest(
-    "passes input on to its end, gives a terminal, and answers by Kata's name",
+    "passes input on to its end, and answers by Kata's name",
     async () => {
       const bytes = crypto.getRandomValues(new Uint8Array(300_000));
       const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
       const words = host.runWords("input", ["--rm"], "io.containerd.kata.v2");
       const outcome = await host.ctr([...words, "sha256sum"], { stdin: bytes });
       expect(outcome).toEqual({ code: 0, stdout: `${digest}  -\n`, stderr: "" });
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
+describe("a terminal", () => {
+  containerdTest(
+    "has the client's size, turns keys into signals, and follows a resize",
+    async () => {
+      let seen = "";
+      const data = (_: unknown, bytes: Uint8Array) => {
+        seen += Buffer.from(bytes).toString();
+      };
+      const child = Bun.spawn(["ctr", ...host.runWords("tty", ["--rm", "-t"]), "sh"], {
+        env: host.env,
+        terminal: { cols: 91, rows: 33, data },
+      });
+      const type = (keys: string) => child.terminal?.write(keys);
+      await until("a prompt", () => seen.includes("# "));
+      type("stty size; tty\n");
+      await until("the size", () => seen.includes("33 91") && seen.includes("/dev/pts/"));
+      child.terminal?.resize(70, 20);
+      await until("the new size", async () => {
+        type("stty size\n");
+        await Bun.sleep(200);
+        return seen.includes("20 70");
+      });
+      type("sleep 100\n");
+      await Bun.sleep(300);
+      type("\x03");
+      type("exit 4\n");
+      expect(await child.exited).toBe(4);
+      await expectNothingLeft();
     },
     MACHINE_TIMEOUT_MS,
   );
@@ -159,6 +193,54 @@ describe("a pod", () => {
       expect(await taskStatus("pod")).toBe("RUNNING");
       await host.remove("web", "pod");
       await until("no shim", () => host.shims().length === 0);
+      await expectNothingLeft();
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
+describe("a shim that dies", () => {
+  containerdTest(
+    "at any moment leaves nothing once containerd has cleaned up",
+    async () => {
+      for (const [index, delayMs] of [0, 150, 700, 4000].entries()) {
+        const id = `dies${index}`;
+        const run = host.startCtr([...host.runWords(id, ["-d"]), "sleep", "1000"]);
+        await until("a shim", () => host.shims().length > 0);
+        await Bun.sleep(delayMs);
+        for (const pid of host.shims()) process.kill(pid, "SIGKILL");
+        await run.exited;
+        await expectNothingLeft();
+        await host.ctr(["container", "rm", id]);
+      }
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+
+  containerdTest(
+    "while containerd is away gives its sandbox to a new one",
+    async () => {
+      const script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
+      const log = `${host.hako.dir}/adopted.log`;
+      await host.must([...host.runWords("kept", ["-d", "--log-uri", `file://${log}`]), "sh", "-c", script]);
+      await host.must(["task", "exec", "-d", "--exec-id", "x", "kept", "sh", "-c", "sleep 1; exit 5"]);
+      const monitors = host.hako.monitors();
+      await host.stopDaemon();
+      for (const pid of host.shims()) process.kill(pid, "SIGKILL");
+      await until("no shim", () => host.shims().length === 0);
+      const adopted = await host.hako.json<{ name: string; shimPid: number }[]>(["adopt", "--json"]);
+      expect(adopted.map(({ name }) => name)).toEqual(["default.kept"]);
+      expect(host.shims()).toEqual(adopted.map(({ shimPid }) => shimPid));
+      const lines = () => readFileSync(log, "utf8").trimEnd().split("\n").map(Number);
+      const before = lines().length;
+      await host.startDaemon();
+      expect(await taskStatus("kept")).toBe("RUNNING");
+      expect(host.hako.monitors()).toEqual(monitors);
+      expect(await host.must(["task", "exec", "--exec-id", "y", "kept", "echo", "new"])).toBe("new\n");
+      await until("more output", () => lines().length > before + 3);
+      await host.must(["task", "kill", "-s", "SIGKILL", "kept"]);
+      await until("the end", async () => (await taskStatus("kept")) === "STOPPED");
+      await host.remove("kept");
       await expectNothingLeft();
     },
     MACHINE_TIMEOUT_MS,

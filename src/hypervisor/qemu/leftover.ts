@@ -8,15 +8,26 @@ import { RUN_DIR_VARIABLE } from "./process.ts";
 
 const SIGKILL = 9;
 const KILL_TIMEOUT_MS = 10_000;
+/** Longer than a fork takes to become another program, on a busy host. */
+const EXEC_MS = 100;
 
 /** Ends the QEMU of a machine whose manager has died, and removes what it had in its run directory. */
 export async function cleanUpLeftovers(state: MachineState): Promise<void> {
-  const processes = state.processes.length > 0 ? state.processes : await findByRunDir(state.runDir);
+  if (state.processes.length > 0) await killAll(state.processes);
+  else {
+    await killAll(await findByRunDir(state.runDir));
+    // A child between fork and exec does not look like a QEMU yet.
+    await Bun.sleep(EXEC_MS);
+    await killAll(await findByRunDir(state.runDir));
+  }
+  removeChannelFiles(state.runDir);
+}
+
+async function killAll(processes: readonly ProcessState[]): Promise<void> {
   for (const { pid, startTime } of processes) {
     using pidfd = openProcess(pid, startTime);
     if (pidfd) await kill(pidfd, pid);
   }
-  removeChannelFiles(state.runDir);
 }
 
 async function kill(pidfd: Fd, pid: number): Promise<void> {
