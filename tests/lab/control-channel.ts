@@ -2,8 +2,10 @@
 import type { Reply, Request } from "./l1/protocol.ts";
 
 export interface RunOptions {
-  /** Then the command and its session are killed, and `run` throws. 60 s when absent. */
+  /** Then the command and its session are killed, and `run` throws LabHung. 60 s when absent. */
   readonly timeoutMs?: number;
+  /** A command that prints nothing for so long stands still: `run` throws LabHung and leaves it as it is. No limit when absent. */
+  readonly quietMs?: number;
   readonly stdin?: string | Uint8Array;
   /** On top of HOME, PATH and TERM. */
   readonly env?: Readonly<Record<string, string>>;
@@ -21,20 +23,22 @@ export interface RunResult {
   readonly stderr: string;
 }
 
-/** L1 hangs now and then (a lost interrupt under emulation): boot it again, it says nothing about the tested code. */
+/** L1, or what runs in it, stands still: boot it again, as the emulator loses an interrupt now and then (qemu.ts). */
 export class LabHung extends Error {}
 
-const PING_INTERVAL_MS = 10_000;
+const PING_INTERVAL_MS = 5000;
 /** A machine of which nothing was heard for so long, several pings notwithstanding, hangs. */
-const SILENCE_LIMIT_MS = 60_000;
+const SILENCE_LIMIT_MS = 40_000;
 /** For the end of a command that was killed. */
-const KILL_TIMEOUT_MS = 30_000;
+const KILL_TIMEOUT_MS = 15_000;
 const MAX_OUTPUT = 16 * 2 ** 20;
 
 interface Running {
   readonly stdout: Buffer[];
   readonly stderr: Buffer[];
   length: number;
+  lastOutput: number;
+  readonly quietMs: number;
   /** Why the command was killed, once it was. */
   late?: Error;
   readonly onOutput: RunOptions["onOutput"];
@@ -43,7 +47,7 @@ interface Running {
 }
 
 /** bun-types do not know yet that Bun.connect takes a connected descriptor. */
-const adoptSocket = Bun.connect as unknown as (options: {
+export const adoptSocket = Bun.connect as unknown as (options: {
   fd: number;
   socket: Bun.SocketHandler<undefined>;
 }) => Promise<Bun.Socket>;
@@ -81,17 +85,19 @@ export class ControlChannel {
   /** Runs a command to its end. Throws LabHung when L1 itself no longer answers. */
   async run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     if (this.#failure) throw this.#failure;
-    const { timeoutMs = 60_000, stdin = "", env = {}, cwd = "/hako", onOutput } = options;
+    const { timeoutMs = 60_000, quietMs = Number.POSITIVE_INFINITY } = options;
+    const { stdin = "", env = {}, cwd = "/hako", onOutput } = options;
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>();
-    const running: Running = { stdout: [], stderr: [], length: 0, onOutput, resolve, reject };
+    const lastOutput = performance.now();
+    const running = { stdout: [], stderr: [], length: 0, lastOutput, quietMs, onOutput, resolve, reject };
     if (this.#running.size === 0) this.#lastHeard = performance.now();
     this.#running.set(id, running);
     this.#send({ kind: "run", id, argv, env, cwd, stdin: Buffer.from(stdin).toString("base64") });
     const what = `"${argv.join(" ")}" did not end within ${timeoutMs / 1000} s`;
     const limit = setTimeout(() => this.#expire(id, running, what), timeoutMs);
     const lastLimit = setTimeout(
-      () => reject(new Error(`${what} and cannot be killed`)),
+      () => reject(new LabHung(`${what} and cannot be killed`)),
       timeoutMs + KILL_TIMEOUT_MS + SILENCE_LIMIT_MS,
     );
     try {
@@ -114,7 +120,7 @@ export class ControlChannel {
 
   /** Kills a command; its end, or L1's silence, decides what its caller hears. */
   #expire(id: number, running: Running, what: string): void {
-    running.late = new Error(
+    running.late = new LabHung(
       `${what}; it printed:\n${lastLines(joined([...running.stdout, ...running.stderr]))}`,
     );
     this.#send({ kind: "kill", id });
@@ -126,6 +132,14 @@ export class ControlChannel {
     if (silence > SILENCE_LIMIT_MS)
       this.fail(new LabHung(`L1 was silent for ${Math.round(silence / 1000)} s`));
     else this.#send({ kind: "ping" });
+    for (const running of this.#running.values()) this.#checkQuiet(running);
+  }
+
+  #checkQuiet({ lastOutput, quietMs, stdout, stderr, reject }: Running): void {
+    const quiet = performance.now() - lastOutput;
+    if (quiet < quietMs) return;
+    const printed = lastLines(joined([...stdout, ...stderr]), 5);
+    reject(new LabHung(`Nothing was printed for ${Math.round(quiet / 1000)} s after:\n${printed}`));
   }
 
   #receive(chunk: Buffer): void {
@@ -163,6 +177,7 @@ export class ControlChannel {
 }
 
 function keepOutput(running: Running, stream: "stdout" | "stderr", chunk: Buffer): void {
+  running.lastOutput = performance.now();
   running.length += chunk.length;
   if (running.length <= MAX_OUTPUT) running[stream].push(chunk);
   running.onOutput?.(stream, chunk);

@@ -1,4 +1,5 @@
 /** How L1 is started: an emulated machine with two disks, a control port and a serial console. */
+import { readFileSync } from "node:fs";
 import { findTool } from "./tool.ts";
 
 export interface LabOptions {
@@ -10,15 +11,22 @@ export interface LabOptions {
   readonly interactive?: boolean;
 }
 
-/** QEMU's first file descriptors: the control port's socket and the checkout's disk have no path. */
-export const qemuFds = ["stdin", "stdout", "stderr", "control", "checkout"] as const;
+/** QEMU's first file descriptors: sockets and the checkout's disk have no path. */
+export const qemuFds = ["stdin", "stdout", "stderr", "control", "checkout", "monitor"] as const;
 
 export interface MachineFiles extends LabOptions {
   readonly kernel: string;
   readonly root: string;
 }
 
-/** QEMU dies with this process (setpriv); the disks are snapshots, so that nothing is ever written to the cache. */
+/**
+ * QEMU dies with this process (setpriv); the disks are snapshots, so that nothing is ever written to the cache.
+ *
+ * All of its threads share one CPU of this machine, for the sake of an error of its emulator: VMRUN sets a bit of the
+ * CPU's pending interrupts by an `or` that is not atomic and under no lock (helper_vmrun), while other threads set
+ * theirs. On two CPUs an interrupt is lost now and then, and L1 or a guest of it stands still for ever; on one, a single
+ * instruction is never cut in two.
+ */
 export function qemuCommand(files: MachineFiles): string[] {
   const { cpus = 2, memoryMib = 2048, interactive = false, kernel, root } = files;
   const disk = (id: string, path: string) => `if=none,id=${id},format=raw,snapshot=on,file=${quote(path)}`;
@@ -28,6 +36,7 @@ export function qemuCommand(files: MachineFiles): string[] {
       "setpriv",
       "--pdeathsig",
       interactive ? "TERM" : "KILL",
+      ...["taskset", "--cpu-list", String(anyAllowedCpu())],
       findTool("qemu-system-x86_64") ?? "qemu-system-x86_64",
     ],
     ...["-name", "hako-lab", "-machine", "q35,accel=tcg", "-cpu", "EPYC-v3,+svm,+npt"],
@@ -38,7 +47,7 @@ export function qemuCommand(files: MachineFiles): string[] {
     // The kernel has drivers for NVMe and ext4 built in: no initramfs is needed.
     ...[
       "-append",
-      `console=ttyS0 quiet panic=-1 mitigations=off root=/dev/nvme0n1 rw init=/etc/lab/init${shell}`,
+      `console=ttyS0 quiet panic=-1 mitigations=off nokaslr sysrq_always_enabled root=/dev/nvme0n1 rw init=/etc/lab/init${shell}`,
     ],
     ...["-drive", disk("root", root), "-device", "nvme,drive=root,serial=root"],
     ...[
@@ -50,7 +59,19 @@ export function qemuCommand(files: MachineFiles): string[] {
     ...["-device", "virtio-serial-pci", "-chardev", `socket,id=control,fd=${qemuFds.indexOf("control")}`],
     ...["-device", "virtserialport,chardev=control,name=hako.lab"],
     ...["-device", "virtio-rng-pci"],
+    ...["-chardev", `socket,id=monitor,fd=${qemuFds.indexOf("monitor")}`],
+    ...["-mon", "chardev=monitor,mode=control"],
   ];
+}
+
+/** One of the CPUs that this process may run on, by chance: several labs at a time spread out. */
+function anyAllowedCpu(): number {
+  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+  const cpus = list.split(",").flatMap((range) => {
+    const [first = 0, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return cpus[Math.floor(Math.random() * cpus.length)] ?? 0;
 }
 
 /** A value inside a QEMU option. */

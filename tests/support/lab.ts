@@ -18,6 +18,7 @@ import {
   type RunResult,
 } from "../lab/control-channel.ts";
 import { labKernel } from "../lab/kernel.ts";
+import { LabMonitor } from "../lab/monitor.ts";
 import { type LabOptions, qemuCommand, qemuFds } from "../lab/qemu.ts";
 import { rootDisk } from "../lab/root-disk.ts";
 import { findTool } from "../lab/tool.ts";
@@ -38,6 +39,7 @@ const tools = [
   "apt-get",
   "dpkg",
   "setpriv",
+  "taskset",
 ];
 
 export class Lab implements AsyncDisposable {
@@ -45,6 +47,7 @@ export class Lab implements AsyncDisposable {
   readonly exited: Promise<number>;
   readonly #qemu: Bun.Subprocess;
   #channel: ControlChannel | undefined;
+  #monitor: LabMonitor | undefined;
   #console = "";
 
   /** Why this machine cannot run the lab, or undefined. */
@@ -90,6 +93,7 @@ export class Lab implements AsyncDisposable {
       stdout: interactive ? "inherit" : "pipe",
       stderr: "pipe",
       control: "pipe",
+      monitor: "pipe",
       checkout: checkoutFd,
     };
     this.#qemu = Bun.spawn([...argv], {
@@ -104,10 +108,9 @@ export class Lab implements AsyncDisposable {
 
   /** Resolves when L1 takes commands; or, for a person who is faster, when the machine is off. */
   async #connect({ interactive }: LabOptions): Promise<void> {
-    const fd = this.#qemu.stdio[qemuFds.indexOf("control")];
-    if (typeof fd !== "number") throw new Error("Bun gave no socket for the lab's control port");
-    const channel = await ControlChannel.open(fd);
+    const channel = await ControlChannel.open(this.#socket("control"));
     this.#channel = channel;
+    this.#monitor = await LabMonitor.open(this.#socket("monitor"));
     const fail = (reason: string) => channel.fail(new LabHung(`${reason}${this.#consoleNote()}`));
     const off = this.exited.then((code) => {
       fail(`The lab's QEMU ended with exit code ${code}`);
@@ -123,6 +126,12 @@ export class Lab implements AsyncDisposable {
     }
   }
 
+  #socket(name: "control" | "monitor"): number {
+    const fd = this.#qemu.stdio[qemuFds.indexOf(name)];
+    if (typeof fd !== "number") throw new Error(`Bun gave no socket for the lab's ${name}`);
+    return fd;
+  }
+
   /** Runs a command to its end. Throws LabHung when L1 itself no longer answers. */
   async run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     if (!this.#channel) throw new Error("The lab is not connected");
@@ -132,6 +141,19 @@ export class Lab implements AsyncDisposable {
   /** What the serial console has shown last. */
   consoleTail(): string {
     return this.#console;
+  }
+
+  /**
+   * What a machine that stands still is doing: L1's own account when it still takes commands, the emulated CPUs, the
+   * console. Takes up to 30 s.
+   */
+  async diagnose(): Promise<string> {
+    const inside = await this.run(["sh", "tests/lab/l1/diagnose"], { timeoutMs: 15_000 }).then(
+      ({ stdout }) => stdout,
+      (error: unknown) => `L1 gives no account of itself: ${error instanceof Error ? error.message : error}`,
+    );
+    const outside = (await this.#monitor?.cpuState()) ?? "";
+    return `${inside}\n${outside}\nL1's console:\n${lastLines(this.#console, 60)}`;
   }
 
   /** Ends the machine at once; idempotent. */

@@ -89,6 +89,15 @@ const q35: MachineType = {
   kernelParams: () => [],
 };
 
+/**
+ * Without vCPUs that come and go: when one leaves QEMU's emulator (7.2), it spoils the heap, and QEMU dies at the next
+ * change (`double free or corruption`), or never hears that the second of two has gone.
+ */
+const emulatedQ35: MachineType = {
+  ...q35,
+  capabilities: new Set([...q35.capabilities].filter((capability) => capability !== "vcpu-hotplug")),
+};
+
 export const DEFAULT_MACHINE_TYPE = microvm.name;
 
 const names = [microvm.name, q35.name];
@@ -99,7 +108,7 @@ export function chooseMachineType(
   accelerator: Accelerator,
   devices: number,
 ): MachineType {
-  if (name === q35.name) return q35;
+  if (name === q35.name) return accelerator === "tcg" ? emulatedQ35 : q35;
   if (name === microvm.name) {
     return accelerator === "tcg" && devices <= emulatedMicrovm.maxDevices ? emulatedMicrovm : microvm;
   }
