@@ -1,16 +1,12 @@
 import { HakoError } from "#base/error.ts";
-import { check } from "#sys/errno.ts";
-import { type Fd, O, openat2, readAll } from "#sys/fd.ts";
-import { cstr, SYS, syscall } from "#sys/syscall.ts";
+import { O, openat2, readAll } from "#sys/fd.ts";
 import { mountDetached } from "./detached-mount.ts";
+import { type DeviceNumber, openNode } from "./device-number.ts";
 import { addLink, changeLink, deleteLink, findLink, lookupLink } from "./netlink/link.ts";
 import { NetlinkSocket } from "./netlink/socket.ts";
 import { insideNetwork } from "./network-namespace.ts";
 import { writeNetworkSysctl } from "./network-sysctl.ts";
 import { setUpQueue, type Tap, tapFlags } from "./tap.ts";
-
-/** S_IFCHR with permissions for the owner alone. */
-const CHARACTER_DEVICE = 0o020600;
 
 export interface MacvtapSpec {
   readonly name: string;
@@ -46,7 +42,7 @@ export function openMacvtap(spec: MacvtapSpec): Tap {
   const count = spec.queues ?? 1;
   const device = findDevice(spec, index);
   const queues = Array.from({ length: count }, () => {
-    const fd = stack.use(openDevice(spec.name, device));
+    const fd = stack.use(openNode(device, O.RDWR | O.NONBLOCK));
     setUpQueue(fd, spec.name, tapFlags(count), spec.offload ?? 0);
     return fd;
   });
@@ -60,11 +56,6 @@ function remove({ name, namespaceFd }: MacvtapSpec): void {
   if (link?.kind === "macvtap") deleteLink(socket, link.index);
 }
 
-interface DeviceNumber {
-  readonly major: number;
-  readonly minor: number;
-}
-
 /** The kernel numbers the devices as it likes; only a sysfs of the namespace tells. */
 function findDevice({ name, namespaceFd }: MacvtapSpec, index: number): DeviceNumber {
   return insideNetwork(namespaceFd, () => {
@@ -73,17 +64,6 @@ function findDevice({ name, namespaceFd }: MacvtapSpec, index: number): DeviceNu
     const text = readAll(file.number, `the device number of "${name}"`, 64).toString();
     const match = /^(\d+):(\d+)\n$/.exec(text);
     if (!match) throw new HakoError("DATA_LOSS", `Cannot read the device number of macvtap device "${name}"`);
-    return { major: Number(match[1]), minor: Number(match[2]) };
+    return { kind: "character", major: Number(match[1]), minor: Number(match[2]) };
   });
-}
-
-function openDevice(name: string, { major, minor }: DeviceNumber): Fd {
-  using directory = mountDetached("tmpfs");
-  // makedev() of glibc: twelve bits of major, twenty of minor.
-  const number = ((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
-  check(
-    syscall(SYS.mknodat, directory.number, cstr("tap"), CHARACTER_DEVICE, number),
-    `Cannot make a node for macvtap device "${name}"`,
-  );
-  return openat2(directory.number, "tap", { flags: O.RDWR | O.NONBLOCK });
 }

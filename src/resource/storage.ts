@@ -1,12 +1,27 @@
 /** A file system for the agent to mount in the guest; the fields of the agent protocol's Storage that hako uses. */
 export interface StorageSpec {
   /** Name of the agent's storage handler. */
-  readonly driver: "blk" | "overlayfs" | "local" | "ephemeral";
+  readonly driver: "blk" | "overlayfs" | "local" | "ephemeral" | "virtio-fs";
   readonly source: string;
   readonly fstype: string;
   readonly options: readonly string[];
   /** In the guest. */
   readonly mountPoint: string;
+  /** The volume's group, and whether its files are given to it always or only when its root has another. */
+  readonly fsGroup?: { readonly groupId: number; readonly always: boolean };
+}
+
+/** A block device of the container, made from a disk of the machine. */
+export interface GuestDevice {
+  /** How the guest finds the disk: {@link diskPath}. */
+  readonly vmPath: string;
+  /** The node in the container. */
+  readonly containerPath: string;
+}
+
+/** Where the guest finds the disk with that serial. */
+export function diskPath(serial: string): string {
+  return `/dev/disk/by-id/virtio-${serial}`;
 }
 
 /** A file or block device of the host as a disk of the guest, which finds it by its serial. */
@@ -41,7 +56,7 @@ export const SHARED_DIR = "/run/kata-containers/shared/containers";
 export function erofsStorage(serial: string, mountPoint: string): StorageSpec {
   return {
     driver: "blk",
-    source: `/dev/disk/by-id/virtio-${serial}`,
+    source: diskPath(serial),
     fstype: "erofs",
     options: ["ro", "nodev"],
     mountPoint,

@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { packDirectory, packLayers } from "#image/pack-directory.ts";
 import { prepareLayers } from "#image/prepare-layers.ts";
-import { packNameless } from "#resource/volume/directory-volume.ts";
+import { packNameless } from "#resource/nameless-image.ts";
 import { overlayStorages, type Rootfs, type RootfsSource, rootfsSerial } from "./rootfs.ts";
 
 type LayerSource = Extract<RootfsSource, { kind: "layers" | "directory" }>;

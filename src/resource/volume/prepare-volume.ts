@@ -1,50 +1,49 @@
-import { stat } from "node:fs/promises";
 import { HakoError } from "#base/error.ts";
-import { prepareDirectoryVolume } from "./directory-volume.ts";
-import { prepareFileVolume } from "./file-volume.ts";
-import type { Volume, VolumeSpec } from "./volume.ts";
+import type { Mount } from "#oci/runtime-spec.ts";
+import { blockVolume } from "./block.ts";
+import { directVolume } from "./direct.ts";
+import { directoryVolume } from "./directory.ts";
+import { emptyDirVolume, memoryEmptyDirVolume } from "./empty-dir.ts";
+import { fileVolume } from "./file.ts";
+import { findHostFile } from "./host-file.ts";
+import { hugepageVolume } from "./hugepages.ts";
+import { isBind } from "./mount-option.ts";
+import { projectedVolume } from "./projected.ts";
+import { shmVolume } from "./shm.ts";
+import type { Volume, VolumeHandler, VolumePlace, VolumeSpec } from "./volume.ts";
 
-export interface VolumePlace {
-  readonly containerId: string;
-  /** Position among the container's volumes, from 0. */
-  readonly index: number;
-  /** For temporary files. */
-  readonly stateDir: string;
+/** The first that matches prepares a mount. What is no mount of the host's files stays as it is: it is the guest's. */
+export const VOLUME_HANDLERS: readonly VolumeHandler[] = [
+  shmVolume,
+  memoryEmptyDirVolume,
+  emptyDirVolume,
+  directVolume(),
+  blockVolume,
+  hugepageVolume,
+  projectedVolume,
+  fileVolume,
+  directoryVolume,
+];
+
+/** Makes a volume out of a mount. Throws NOT_FOUND, UNIMPLEMENTED with what can be done instead, and what handlers throw. */
+export async function prepareVolume(mount: Mount, place: VolumePlace, signal?: AbortSignal): Promise<Volume> {
+  const handler = VOLUME_HANDLERS.find((candidate) => candidate.matches(mount, place));
+  if (handler) return handler.prepare(mount, place, signal);
+  if (!isBind(mount)) return { mount, [Symbol.dispose]() {} };
+  const { source = "" } = mount;
+  const exists = findHostFile(source) !== undefined;
+  throw new HakoError(
+    exists ? "UNIMPLEMENTED" : "NOT_FOUND",
+    `Cannot use "${source}" as a volume: ${exists ? "it is neither a file, a directory nor a block device" : "it does not exist"}`,
+  );
 }
 
-/**
- * Makes a volume out of a path of the host: a regular file is copied in, a directory with `ro` is packed. Throws
- * NOT_FOUND, UNIMPLEMENTED with what can be done instead, or what packing throws.
- */
-export async function prepareVolume(
-  spec: VolumeSpec,
-  place: VolumePlace,
-  signal?: AbortSignal,
-): Promise<Volume> {
-  const fail = (
-    code: "NOT_FOUND" | "UNIMPLEMENTED" | "PERMISSION_DENIED",
-    problem: string,
-    cause?: unknown,
-  ) =>
-    new HakoError(
-      code,
-      `Cannot use "${spec.hostPath}" as a volume: ${problem}`,
-      cause === undefined ? {} : { cause },
-    );
-  const status = await stat(spec.hostPath).catch((cause: unknown) => {
-    const missing =
-      cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR");
-    throw missing
-      ? fail("NOT_FOUND", "it does not exist")
-      : fail("PERMISSION_DENIED", "it cannot be looked at", cause);
-  });
-  if (status.isFile()) return prepareFileVolume(spec, place, status);
-  if (!status.isDirectory()) throw fail("UNIMPLEMENTED", "it is neither a file nor a directory");
-  if (!spec.readOnly) {
-    throw fail(
-      "UNIMPLEMENTED",
-      `a directory can only be given read-only: write "${spec.hostPath}:${spec.guestPath}:ro"`,
-    );
-  }
-  return prepareDirectoryVolume(spec, place, signal);
+/** The mount that `hako run --volume` asks for. */
+export function mountOf({ hostPath, guestPath, readOnly }: VolumeSpec): Mount {
+  return {
+    destination: guestPath,
+    type: "bind",
+    source: hostPath,
+    options: ["rbind", readOnly ? "ro" : "rw"],
+  };
 }

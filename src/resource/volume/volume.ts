@@ -1,5 +1,6 @@
-import type { Mount } from "#oci/runtime-spec.ts";
-import type { DiskFile, StorageSpec } from "#resource/storage.ts";
+import type { Device, HugepageLimit, Mount } from "#oci/runtime-spec.ts";
+import type { DiskFile, GuestDevice, StorageSpec } from "#resource/storage.ts";
+import type { GuestCopy } from "./guest-copy.ts";
 
 /** A file or directory of the host that a container sees. Both paths are absolute. */
 export interface VolumeSpec {
@@ -8,19 +9,44 @@ export interface VolumeSpec {
   readonly readOnly: boolean;
 }
 
-/** A file to be written in the guest before the container is created. */
-export interface GuestFileCopy {
-  /** A file of the host, or the content of one that exists nowhere. */
-  readonly source: { readonly hostPath: string } | { readonly text: string };
-  /** Of the guest, below the agent's shared directory. */
-  readonly guestPath: string;
+/** What a handler knows beside the mount. */
+export interface VolumePlace {
+  readonly containerId: string;
+  /** Position among the container's mounts, from 0. */
+  readonly index: number;
+  /** For temporary files. */
+  readonly stateDir: string;
+  /** The sandbox has a /dev/shm for all of its containers. */
+  readonly sharedShm: boolean;
+  /** Of the container's limits, for huge pages. */
+  readonly hugepageLimits: readonly HugepageLimit[];
+  /** `emptydir_mode` of the configuration. */
+  readonly emptyDirMode: "shared-fs" | "block-plain" | "block-encrypted";
 }
 
-/** A volume that is ready to be given to a container. Disposing frees what it holds on the host. */
+/**
+ * A volume that is ready to be given to a container: some of what follows, never all. The machine gets `disk` before
+ * the container is made, the agent gets `storage`, `copy` and `device`, and the container `mount` or `specDevice`.
+ * Disposing frees what it holds on the host.
+ */
 export interface Volume extends Disposable {
-  /** What the container mounts. */
-  readonly mount: Mount;
+  /** Absent where the volume is no mount in the guest, but a device. */
+  readonly mount?: Mount;
   readonly disk?: DiskFile;
   readonly storage?: StorageSpec;
-  readonly copy?: GuestFileCopy;
+  readonly copy?: GuestCopy;
+  readonly device?: GuestDevice;
+  /** For the container's list of devices. */
+  readonly specDevice?: Device;
+}
+
+/**
+ * One kind of volume. A registry asks the handlers in a fixed order; the first whose `matches` says yes prepares the
+ * mount. Both may look at the host's file, neither may change it.
+ */
+export interface VolumeHandler {
+  readonly name: string;
+  matches(mount: Mount, place: VolumePlace): boolean;
+  /** On failure nothing is left. Throws NOT_FOUND, UNIMPLEMENTED with what can be done instead, and others. */
+  prepare(mount: Mount, place: VolumePlace, signal?: AbortSignal): Promise<Volume>;
 }

@@ -18,6 +18,8 @@ export function adoptedPlan({ args, terminal }: ContainerState): ContainerPlan {
     disks: [],
     storages: [],
     mounts: [],
+    devices: [],
+    specDevices: [],
     async copyFiles() {},
     [Symbol.dispose]() {},
   };

@@ -1,6 +1,8 @@
 import type { PhaseBudget } from "#base/phase-budget.ts";
+import { mountOf } from "#resource/volume/prepare-volume.ts";
+import type { VolumePlace } from "#resource/volume/volume.ts";
 import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
-import { buildBundleSpec, sharesPids, sortMounts } from "./bundle-spec.ts";
+import { buildBundleSpec, sharesPids } from "./bundle-spec.ts";
 import type { ContainerPlan } from "./container.ts";
 import { prepareContainerResources } from "./container-resources.ts";
 import { buildContainerSpec } from "./container-spec.ts";
@@ -8,8 +10,7 @@ import { buildContainerSpec } from "./container-spec.ts";
 export interface PlanOptions {
   /** Bytes that all containers of the sandbox may use. */
   readonly containerMemory: number;
-  readonly sharedShm: boolean;
-  readonly stateDir: string;
+  readonly volume: Pick<VolumePlace, "stateDir" | "sharedShm" | "emptyDirMode">;
   readonly budget: PhaseBudget;
 }
 
@@ -32,17 +33,20 @@ async function planImage(
     {
       id,
       rootfs: { kind: "image", reference: request.image },
-      volumes,
+      mounts: volumes.map(mountOf),
       hostname,
       ...(user !== undefined && { user }),
     },
-    options.stateDir,
+    { ...options.volume, hugepageLimits: [] },
     options.budget,
     signal,
   );
   using undo = new DisposableStack();
   undo.use(resources);
-  const spec = buildContainerSpec(request, resources, options.containerMemory);
+  const built = buildContainerSpec(request, resources, options.containerMemory);
+  const { linux } = built;
+  const devices = [...(linux?.devices ?? []), ...resources.specDevices];
+  const spec = { ...built, linux: { ...linux, devices } };
   undo.move();
   return { spec, resources, user: resources.user, stdin, sharePids: false };
 }
@@ -53,17 +57,14 @@ async function planBundle(
   signal?: AbortSignal,
 ): Promise<ContainerPlan> {
   const { id, config, rootfs, stdin } = request;
-  const { volumes, own, storages } = sortMounts(config.mounts ?? [], options.sharedShm);
-  const prepared = await prepareContainerResources(
-    { id, rootfs, volumes },
-    options.stateDir,
-    options.budget,
-    signal,
-  );
+  const { mounts = [], linux } = config;
+  const place = { ...options.volume, hugepageLimits: linux?.resources?.hugepageLimits ?? [] };
+  const devices = linux?.devices ?? [];
+  const wanted = { id, rootfs, mounts, devices };
+  const resources = await prepareContainerResources(wanted, place, options.budget, signal);
   using undo = new DisposableStack();
-  undo.use(prepared);
-  const resources = { ...prepared, storages: [...prepared.storages, ...storages] };
-  const spec = buildBundleSpec(id, config, own, resources, options.containerMemory);
+  undo.use(resources);
+  const spec = buildBundleSpec(id, config, resources, options.containerMemory);
   undo.move();
   return { spec, resources, stdin, sharePids: sharesPids(config) };
 }

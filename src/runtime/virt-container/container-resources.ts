@@ -1,13 +1,14 @@
 import type { AgentClient } from "#agent-client/client.ts";
 import type { PhaseBudget } from "#base/phase-budget.ts";
 import type { ImageConfig } from "#oci/image-spec.ts";
-import type { Mount } from "#oci/runtime-spec.ts";
+import type { Device, Mount } from "#oci/runtime-spec.ts";
+import { prepareDevice } from "#resource/device/block-device.ts";
 import { prepareRootfs, type RootfsSource } from "#resource/rootfs/rootfs.ts";
-import type { DiskFile, StorageSpec } from "#resource/storage.ts";
-import { prepareIdentityFiles } from "#resource/volume/file-volume.ts";
+import type { DiskFile, GuestDevice, StorageSpec } from "#resource/storage.ts";
+import { prepareIdentityFiles } from "#resource/volume/file.ts";
 import { prepareVolume } from "#resource/volume/prepare-volume.ts";
-import type { VolumeSpec } from "#resource/volume/volume.ts";
-import { copyToGuest } from "./guest-file.ts";
+import type { Volume, VolumePlace } from "#resource/volume/volume.ts";
+import { AgentWriter } from "./guest-file.ts";
 
 type Agent = AgentClient["agent"];
 
@@ -21,7 +22,10 @@ export interface ContainerResources extends Disposable {
   readonly disks: readonly DiskFile[];
   readonly storages: readonly StorageSpec[];
   readonly mounts: readonly Mount[];
-  /** Writes the files that the container mounts to the guest. */
+  /** For the agent, and for the container's list of devices. */
+  readonly devices: readonly GuestDevice[];
+  readonly specDevices: readonly Device[];
+  /** Writes the files that the container mounts to the guest, and from then on those that change. */
   copyFiles(agent: Agent, signal?: AbortSignal): Promise<void>;
 }
 
@@ -29,7 +33,9 @@ export interface ContainerResources extends Disposable {
 export interface ResourceRequest {
   readonly id: string;
   readonly rootfs: RootfsSource;
-  readonly volumes: readonly VolumeSpec[];
+  readonly mounts: readonly Mount[];
+  /** Block devices of the host among them are given to the container. */
+  readonly devices?: readonly Device[];
   /** For /etc/hosts and /etc/hostname, where no volume is in their place; absent: the container gets none. */
   readonly hostname?: string;
   /** `user[:group]`; the image's when absent. */
@@ -39,24 +45,31 @@ export interface ResourceRequest {
 /** Prepares image and volumes side by side. On failure nothing stays open. */
 export async function prepareContainerResources(
   request: ResourceRequest,
-  stateDir: string,
+  place: Omit<VolumePlace, "containerId" | "index">,
   budget: PhaseBudget,
   signal?: AbortSignal,
 ): Promise<ContainerResources> {
   const { id, hostname } = request;
   using stack = new DisposableStack();
-  const rootfsWork = budget.note("image", () => prepareRootfs(request.rootfs, id, stateDir, signal));
-  const volumesWork = request.volumes.map((volume, index) =>
-    budget.note(`volume "${volume.guestPath}"`, () =>
-      prepareVolume(volume, { containerId: id, index, stateDir }, signal),
+  const rootfsWork = budget.note("image", () => prepareRootfs(request.rootfs, id, place.stateDir, signal));
+  const mountsWork = request.mounts.map((mount, index) =>
+    budget.note(`volume "${mount.destination}"`, () =>
+      prepareVolume(mount, { ...place, containerId: id, index }, signal),
     ),
   );
-  await useAll(stack, [rootfsWork, ...volumesWork]);
+  const devicesWork = (request.devices ?? []).map((device, index) =>
+    prepareDevice(device, { containerId: id, index: request.mounts.length + index }),
+  );
+  await useAll(stack, [rootfsWork, ...mountsWork, ...devicesWork]);
   const rootfs = await rootfsWork;
-  const asked = await Promise.all(volumesWork);
-  const taken = new Set(asked.map(({ mount }) => mount.destination));
+  const asked = await Promise.all(mountsWork);
+  const taken = new Set(request.mounts.map(({ destination }) => destination));
   const own = hostname === undefined ? [] : prepareIdentityFiles(id, hostname);
-  const volumes = [...own.filter(({ mount }) => !taken.has(mount.destination)), ...asked];
+  const volumes = [
+    ...own.filter(({ mount }) => !taken.has(mount?.destination ?? "")),
+    ...asked,
+    ...(await Promise.all(devicesWork)),
+  ];
   const held = stack.move();
   return {
     image: rootfs.image,
@@ -64,16 +77,20 @@ export async function prepareContainerResources(
     user: request.user ?? rootfs.image.config.User ?? "",
     disks: [rootfs.disk, ...volumes.flatMap(({ disk }) => disk ?? [])],
     storages: [...rootfs.storages, ...volumes.flatMap(({ storage }) => storage ?? [])],
-    mounts: volumes.map(({ mount }) => mount),
+    mounts: volumes.flatMap(({ mount }) => mount ?? []),
+    devices: volumes.flatMap(({ device }) => device ?? []),
+    specDevices: volumes.flatMap(({ specDevice }) => specDevice ?? []),
     async copyFiles(agent, signal) {
-      await Promise.all(volumes.map(({ copy }) => copy && copyToGuest(agent, copy, signal)));
+      const writer = new AgentWriter(agent);
+      await Promise.all(volumes.map(({ copy }) => copy?.copyTo(writer, signal)));
+      for (const { copy } of volumes) if (copy?.follow && !held.disposed) held.use(copy.follow(writer));
     },
     [Symbol.dispose]: () => held.dispose(),
   };
 }
 
 /** Waits for all, even when one fails, so that none opens something after its owner has gone. */
-async function useAll(stack: DisposableStack, works: readonly Promise<Disposable>[]): Promise<void> {
+async function useAll(stack: DisposableStack, works: readonly Promise<Disposable | Volume>[]): Promise<void> {
   const outcomes = await Promise.allSettled(works);
   for (const outcome of outcomes) if (outcome.status === "fulfilled") stack.use(outcome.value);
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;

@@ -1,4 +1,5 @@
 import type { AgentClient } from "#agent-client/client.ts";
+import { toFsGroup } from "#agent-client/fs-group.ts";
 import { toProtoProcess, toProtoSpec } from "#agent-client/spec.ts";
 import { toProtoResources } from "#agent-client/spec-resources.ts";
 import { HakoError } from "#base/error.ts";
@@ -6,6 +7,7 @@ import { abortable } from "#base/mutex.ts";
 import type { PhaseBudget } from "#base/phase-budget.ts";
 import type { Process as ProcessSpec, Resources, Spec } from "#oci/runtime-spec.ts";
 import { mergeEnv } from "#oci/spec-builder.ts";
+import type { StorageSpec } from "#resource/storage.ts";
 import type {
   Container,
   ContainerStats,
@@ -82,7 +84,8 @@ export class VirtContainer implements Container {
     const request = {
       containerId: this.id,
       ...this.#namedUser(undefined),
-      storages: resources.storages.map((storage) => ({ ...storage, options: [...storage.options] })),
+      storages: resources.storages.map(toStorage),
+      devices: resources.devices.map((device) => ({ ...device, type: "blk" })),
       OCI: toProtoSpec(spec),
       sandboxPidns: sharePids,
     };
@@ -260,6 +263,14 @@ export class VirtContainer implements Container {
       throw await this.#host.explain(error);
     }
   }
+}
+
+function toStorage({ fsGroup, options, ...storage }: StorageSpec) {
+  return {
+    ...storage,
+    options: [...options],
+    ...(fsGroup && { fsGroup: toFsGroup(fsGroup.groupId, fsGroup.always) }),
+  };
 }
 
 function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {

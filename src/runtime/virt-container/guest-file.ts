@@ -1,7 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import type { AgentClient } from "#agent-client/client.ts";
 import { HakoError } from "#base/error.ts";
-import type { GuestFileCopy } from "#resource/volume/volume.ts";
+import type { GuestAttributes, GuestWriter } from "#resource/volume/guest-copy.ts";
 
 type Agent = AgentClient["agent"];
 
@@ -9,8 +9,10 @@ type Agent = AgentClient["agent"];
 const COPY_BYTES = 256 * 1024;
 /** Permissions of directories that the agent makes on the way to a file. */
 const DIRECTORY_MODE = 0o755;
-/** A regular file that everybody may read (linux/stat.h). */
-const TEXT_MODE = 0o100644;
+/** Kinds of files (linux/stat.h). */
+const S_IFREG = 0o100000;
+const S_IFDIR = 0o040000;
+const S_IFLNK = 0o120000;
 
 /** What a file in the guest is to look like. */
 interface Attributes {
@@ -21,23 +23,63 @@ interface Attributes {
   readonly gid: number;
 }
 
-/** Writes a file in the guest. ABORTED when the host's file became shorter meanwhile. */
-export async function copyToGuest(agent: Agent, copy: GuestFileCopy, signal?: AbortSignal): Promise<void> {
-  const { source, guestPath: path } = copy;
-  if ("text" in source) {
-    const data = Buffer.from(source.text);
-    await send(agent, { path, size: data.length, mode: TEXT_MODE, uid: 0, gid: 0 }, 0, data, signal);
-    return;
+/** Writes to the guest through its agent. */
+export class AgentWriter implements GuestWriter {
+  readonly #agent: Agent;
+
+  constructor(agent: Agent) {
+    this.#agent = agent;
   }
-  await using file = await open(source.hostPath, "r");
-  const { size, mode, uid, gid } = await file.stat();
-  const attributes = { path, size, mode, uid, gid };
-  // An empty file takes one message, too.
-  for (let offset = 0; offset === 0 || offset < size; offset += COPY_BYTES) {
-    const data = await readPiece(file, offset, Math.min(COPY_BYTES, size - offset));
-    if (!data)
-      throw new HakoError("ABORTED", `Cannot copy "${source.hostPath}" into the guest: it became shorter`);
-    await send(agent, attributes, offset, data, signal);
+
+  async writeFile(hostPath: string, path: string, signal?: AbortSignal): Promise<void> {
+    await using file = await openFile(hostPath);
+    const { size, mode, uid, gid } = await file.stat();
+    const attributes = { path, size, mode, uid, gid };
+    // An empty file takes one message, too.
+    for (let offset = 0; offset === 0 || offset < size; offset += COPY_BYTES) {
+      const data = await readPiece(file, offset, Math.min(COPY_BYTES, size - offset));
+      if (!data)
+        throw new HakoError("ABORTED", `Cannot copy "${hostPath}" into the guest: it became shorter`);
+      await send(this.#agent, attributes, offset, data, signal);
+    }
+  }
+
+  async writeText(text: string, path: string, signal?: AbortSignal): Promise<void> {
+    const data = Buffer.from(text);
+    const attributes = { path, size: data.length, mode: S_IFREG | 0o644, uid: 0, gid: 0 };
+    await send(this.#agent, attributes, 0, data, signal);
+  }
+
+  async writeDirectory(
+    path: string,
+    { mode, uid, gid }: GuestAttributes,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const attributes = { path, size: 0, mode: S_IFDIR | mode, uid, gid };
+    await send(this.#agent, attributes, 0, new Uint8Array(), signal);
+  }
+
+  async writeLink(
+    target: string,
+    path: string,
+    { uid, gid }: GuestAttributes,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const data = Buffer.from(target);
+    await send(this.#agent, { path, size: data.length, mode: S_IFLNK | 0o777, uid, gid }, 0, data, signal);
+  }
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (cause) {
+    const missing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    throw new HakoError(
+      missing ? "NOT_FOUND" : "PERMISSION_DENIED",
+      `Cannot copy "${path}" into the guest: it cannot be opened`,
+      { cause },
+    );
   }
 }
 

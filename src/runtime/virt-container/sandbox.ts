@@ -90,9 +90,12 @@ export class VirtSandbox implements Sandbox {
     await using undo = new AsyncDisposableStack();
     undo.defer(() => void this.#adding.delete(request.id));
     const { containerMemory } = this.#plan;
-    const sharedShm = this.#spec.sharedShmMib !== undefined;
-    const { stateDir } = this.#context.paths;
-    const preparing = this.#prepare(request, { containerMemory, sharedShm, stateDir, budget }, signal);
+    const volume = {
+      sharedShm: this.#spec.sharedShmMib !== undefined,
+      stateDir: this.#context.paths.stateDir,
+      emptyDirMode: this.#context.config.runtime.emptydirMode,
+    };
+    const preparing = this.#prepare(request, { containerMemory, volume, budget }, signal);
     const planned = await this.timeline.measure("image", preparing);
     const resources = this.#cleanup.use(planned.resources);
     const failed = undo.use(new AsyncDisposableStack());
