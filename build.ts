@@ -136,6 +136,8 @@ const guestLibraries = [
   "libc.so.6",
   "libm.so.6",
   "libdl.so.2",
+  "libgcc_s.so.1",
+  "librt.so.1",
   "libpthread.so.0",
 ] as const;
 const libraryFolder = "/lib/x86_64-linux-gnu";

@@ -21,8 +21,15 @@ const LAYOUT_VERSION = 1;
 /** The guest image has a copy of at most this much of the executable's end. */
 const COPIED_BYTES = 2 * 1024 * 1024;
 
-/** The C library as the dynamic linker of the guest looks for it. */
-const GUEST_LIBRARIES = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"];
+/** The C library as the dynamic linker of the guest looks for it, and what the pool of threads needs beside it. */
+const GUEST_LIBRARIES = [
+  "libc.so.6",
+  "libm.so.6",
+  "libdl.so.2",
+  "libpthread.so.0",
+  "libgcc_s.so.1",
+  "librt.so.1",
+];
 const GUEST_LINKER = "ld-linux-x86-64.so.2";
 
 const DAY_MS = 24 * 3600 * 1000;

@@ -21,6 +21,8 @@ const NAMES = [
   "libc.so.6",
   "libm.so.6",
   "libdl.so.2",
+  "libgcc_s.so.1",
+  "librt.so.1",
   "libpthread.so.0",
 ];
 const DAY_S = 24 * 3600;
