@@ -277,6 +277,9 @@ const policies = ["allow-all", "allow-all-except-exec", "allow-set-policy", "den
   (name) => `${name}.rego`,
 );
 
+/** Descriptions of the agent's protocol, by which agent-ctl reads requests. */
+const protocolFiles = ["agent", "csi", "health", "oci", "types"].map((name) => `${name}.proto`);
+
 /** Files that travel inside the executable: name for `lookupEmbedded`, path in the checkout. */
 function embeddedFiles(): [name: string, path: string][] {
   return [
@@ -288,6 +291,7 @@ function embeddedFiles(): [name: string, path: string][] {
     ...guestLibraries.map((name): [string, string] => [name, `dist/guest/${name}`]),
     ["seccomp-default.json", "config/seccomp/default.json"],
     ...policies.map((name): [string, string] => [`policy/${name}`, `config/policy/${name}`]),
+    ...protocolFiles.map((name): [string, string] => [`proto/${name}`, `proto/${name}`]),
     ["LICENSE", "LICENSE"],
     ["NOTICE", "NOTICE"],
   ];

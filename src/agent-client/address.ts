@@ -9,7 +9,9 @@ export type AgentAddress =
   /** A unix socket at whose other end is the agent's serial port. */
   | { readonly kind: "serial"; readonly path: string }
   /** A unix socket that the agent listens on itself. */
-  | { readonly kind: "unix"; readonly path: string };
+  | { readonly kind: "unix"; readonly path: string }
+  /** TCP on 127.0.0.1. */
+  | { readonly kind: "tcp"; readonly port: number };
 
 /** Context ids from this one on belong to guests (VMADDR_CID_HOST is 2). */
 const FIRST_GUEST_CID = 3;
@@ -21,7 +23,7 @@ const ANY = 0xffff_ffff;
 export const DEFAULT_AGENT_PORT = 1024;
 
 /**
- * Reads `vsock://CID:PORT`, `hvsock://PATH:PORT`, `serial://PATH` or `unix://PATH`, with an absolute path or an
+ * Reads `vsock://CID:PORT`, `hvsock://PATH:PORT`, `serial://PATH`, `unix://PATH` or `tcp://127.0.0.1:PORT`, with an absolute path or an
  * abstract name (`@name`). Throws INVALID_ARGUMENT.
  */
 export function parseAddress(text: string): AgentAddress {
@@ -39,11 +41,15 @@ export function parseAddress(text: string): AgentAddress {
       const [, path = "", port = ""] = /^(.+):(\d+)$/s.exec(rest) ?? [];
       return { kind: "hybrid-vsock", path: checkPath(path, text), port: parseNumber(port, 0, text) };
     }
+    case "tcp": {
+      const [, port = ""] = /^127\.0\.0\.1:(\d{1,5})$/.exec(rest) ?? [];
+      return { kind: "tcp", port: parseNumber(port, 1, text) };
+    }
     case "serial":
     case "unix":
       return { kind: scheme, path: checkPath(rest, text) };
     default:
-      throw invalid(text, "it starts with none of vsock://, hvsock://, serial:// and unix://");
+      throw invalid(text, "it starts with none of vsock://, hvsock://, serial://, unix:// and tcp://");
   }
 }
 
@@ -54,6 +60,8 @@ export function formatAddress(address: AgentAddress): string {
       return `vsock://${address.cid}:${address.port}`;
     case "hybrid-vsock":
       return `hvsock://${address.path}:${address.port}`;
+    case "tcp":
+      return `tcp://127.0.0.1:${address.port}`;
     default:
       return `${address.kind}://${address.path}`;
   }

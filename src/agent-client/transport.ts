@@ -3,7 +3,7 @@ import { type ByteStream, socketStream } from "#sys/byte-stream.ts";
 import { check, E } from "#sys/errno.ts";
 import { type Fd, readFd, writeFd } from "#sys/fd.ts";
 import { waitReadable } from "#sys/poller.ts";
-import { unixConnect, vsockConnect } from "#sys/socket.ts";
+import { loopbackConnect, unixConnect, vsockConnect } from "#sys/socket.ts";
 import { openSerialSession } from "#ttrpc/serial-link.ts";
 import type { AgentAddress } from "./address.ts";
 
@@ -22,6 +22,8 @@ export async function openTransport(address: AgentAddress, signal: AbortSignal):
       return socketStream(await hybridConnect(address.path, address.port, signal));
     case "serial":
       return openSerialSession(await socketStream(await unixConnect(address.path, signal)), signal);
+    case "tcp":
+      return socketStream(await loopbackConnect(address.port, signal));
     case "unix":
       return socketStream(await unixConnect(address.path, signal));
   }

@@ -21,6 +21,7 @@ import { agentService } from "./rpc/agent-service.ts";
 import { healthService } from "./rpc/health.ts";
 import { Sandbox } from "./sandbox.ts";
 import { serveAt } from "./server.ts";
+import type { StandaloneHost } from "./standalone/host.ts";
 import { StorageSet } from "./storage/storage-set.ts";
 
 const STDERR = 2;
@@ -64,10 +65,17 @@ function raiseLimits(options: AgentOptions): void {
   }
 }
 
-/** hako-init hands its end of the launcher socket down; outside a VM we start it ourselves. */
-async function openLauncher(options: AgentOptions): Promise<Launcher> {
+/** The descriptor that hako-init hands down to the agent of a guest. */
+function inheritedLauncher(): number | undefined {
   const inherited = process.env.HAKO_LAUNCHER_FD;
-  if (inherited && /^\d{1,4}$/.test(inherited)) return Launcher.attach(Number(inherited));
+  return inherited && /^\d{1,4}$/.test(inherited) ? Number(inherited) : undefined;
+}
+
+/** hako-init hands its end of the launcher socket down; outside a VM we start it ourselves. */
+async function openLauncher(options: AgentOptions, host: StandaloneHost | undefined): Promise<Launcher> {
+  const inherited = inheritedLauncher();
+  if (inherited !== undefined) return Launcher.attach(inherited);
+  if (host) return await host.openLauncher();
   if (options.launcherPath !== undefined) return await Launcher.spawn(options.launcherPath);
   throw new HakoError("FAILED_PRECONDITION", "Cannot start the agent: no launcher, give one by --launcher");
 }
@@ -115,22 +123,45 @@ async function openGate(policy: string | undefined): Promise<PolicyGate> {
   return gate;
 }
 
+/** An agent that no hako-init started, and that is not told otherwise, is on somebody's host. */
+async function enterHost(options: AgentOptions): Promise<StandaloneHost | undefined> {
+  if (inheritedLauncher() !== undefined || options.ownMachine) return undefined;
+  const { StandaloneHost } = await import("./standalone/host.ts");
+  return await StandaloneHost.enter(options, findCgroupRoot);
+}
+
 /** The agent's role: serves the sandbox until it is destroyed. `args` are the words after the role's name. */
 export async function run(args: readonly string[]): Promise<number> {
-  const options = await parseOptions(args, process.env, readText("/proc/cmdline"));
-  setLogLevel(options.logLevel);
+  const guest = inheritedLauncher() !== undefined || args.includes("--own-machine");
+  // The command line of a host's kernel is not for us.
+  const given = await parseOptions(args, process.env, guest ? readText("/proc/cmdline") : "");
+  setLogLevel(given.logLevel);
   setLogSink(say);
+  await using host = await enterHost(given);
+  const options = host?.options ?? given;
   check(syscall(SYS.umask, 0o022), "Cannot set the umask");
   raiseLimits(options);
   for (const name of options.unknown) log.warn("an option is unknown and left out", { name });
   await openDataHub(hubOptions(options));
-  const launcher = await openLauncher(options);
+  if (options.guestComponents !== "none")
+    log.info("no attestation agent and no REST server are started here");
+  const launcher = await openLauncher(options, host);
+  return await serve(options, launcher, host);
+}
+
+async function serve(
+  options: AgentOptions,
+  launcher: Launcher,
+  host: StandaloneHost | undefined,
+): Promise<number> {
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
   const serveSandbox = async (onDestroyed: () => void) => {
     const sandbox = makeSandbox(options, launcher);
     const gate = await openGate(options.policy);
-    server.register(AgentServiceDefinition, gate.guard(agentService({ sandbox, powerOff: onDestroyed })));
+    const methods = agentService({ sandbox, powerOff: onDestroyed });
+    server.register(AgentServiceDefinition, gate.guard(host?.restrict(methods) ?? methods));
+    host?.onSignal(() => sandbox.destroy().finally(onDestroyed));
     const { memoryAgent } = options;
     if (!memoryAgent.enabled) return;
     const agent = await sandbox.memoryAgent();
@@ -143,8 +174,9 @@ export async function run(args: readonly string[]): Promise<number> {
   };
   await serveSandbox(options.template ? replaceSandbox : destroyed.resolve);
   server.register(HealthDefinition, healthService);
-  const listener = await serveAt(server, options.server);
-  log.info("serving", { address: options.server });
+  const listen = () => serveAt(server, options.server);
+  const listener = await (host ? host.listen(listen) : listen());
+  log.info("serving", { address: options.server, runDirectory: options.runDirectory });
   if (options.timing) say(`hako-timing agent-ready ${monotonicNanoseconds()}`);
 
   const lost = launcher.lost.then(() => true);
@@ -158,5 +190,6 @@ export async function run(args: readonly string[]): Promise<number> {
   listener[Symbol.dispose]();
   await closeDataHub();
   await launcher.powerOff();
+  if (host) await Promise.race([launcher.lost, Bun.sleep(SHUTDOWN_TIMEOUT_MS)]);
   return 0;
 }

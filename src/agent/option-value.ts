@@ -5,7 +5,9 @@ import { type LogLevel, logLevels } from "#telemetry/log.ts";
 export type ServerAddress =
   | { readonly kind: "vsock"; readonly port: number }
   | { readonly kind: "virtio-serial"; readonly name: string }
-  | { readonly kind: "unix"; readonly path: string };
+  | { readonly kind: "unix"; readonly path: string }
+  /** On the loopback address only. */
+  | { readonly kind: "tcp"; readonly port: number };
 
 function refuse(what: string, value: string, hint: string): never {
   throw new HakoError("INVALID_ARGUMENT", `Cannot use ${JSON.stringify(value)} as ${what}: ${hint}`);
@@ -13,7 +15,7 @@ function refuse(what: string, value: string, hint: string): never {
 
 /**
  * Reads `vsock://CID:PORT` (the context id does not matter to a listener), `virtio-serial://PORT-NAME`,
- * `unix://PATH` and `unix://@ABSTRACT`.
+ * `unix://PATH`, `unix://@ABSTRACT` and `tcp://127.0.0.1:PORT`.
  */
 export function parseServerAddress(text: string): ServerAddress {
   const vsock = /^vsock:\/\/(?:-1|\d{1,10}):(\d{1,10})$/.exec(text);
@@ -22,7 +24,10 @@ export function parseServerAddress(text: string): ServerAddress {
   if (serial) return { kind: "virtio-serial", name: serial[1] ?? "" };
   const unix = /^unix:\/\/(.{1,107})$/.exec(text);
   if (unix) return { kind: "unix", path: unix[1] ?? "" };
-  refuse("server address", text, "write vsock://-1:PORT, virtio-serial://NAME or unix://PATH");
+  const tcp = /^tcp:\/\/127\.0\.0\.1:(\d{1,5})$/.exec(text);
+  if (tcp) return { kind: "tcp", port: parseNumber("TCP port", tcp[1] ?? "", 0xffff) };
+  const forms = "write vsock://-1:PORT, virtio-serial://NAME, unix://PATH or tcp://127.0.0.1:PORT";
+  refuse("server address", text, forms);
 }
 
 /** A whole number from 0 to `max`. */

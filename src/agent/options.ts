@@ -3,7 +3,13 @@ import { readText } from "#linux/file.ts";
 import type { MemAgentCompactConfig, MemAgentMemcgConfig } from "#proto/agent.ts";
 import type { LogLevel } from "#telemetry/log.ts";
 import { ignoredOptions, optionTable } from "./option-table.ts";
-import { parseDirectory, parseLogLevel, parseServerAddress, type ServerAddress } from "./option-value.ts";
+import {
+  parseChoice,
+  parseDirectory,
+  parseLogLevel,
+  parseServerAddress,
+  type ServerAddress,
+} from "./option-value.ts";
 
 export interface AgentOptions {
   readonly server: ServerAddress;
@@ -53,6 +59,10 @@ export interface AgentOptions {
   readonly policy: string | undefined;
   /** Where secrets are opened: "auto", "none", `unix://PATH` of an external data hub, or a file that configures our own. */
   readonly dataHub: string;
+  /** The machine is the agent's, though no hako-init started it: nothing is kept from it. */
+  readonly ownMachine: boolean;
+  /** On a host: containers get a network of their own, with nothing but loopback in it. */
+  readonly ownNetwork: boolean;
   /** Options of Kata's agent that were given and that nobody knows. */
   readonly unknown: readonly string[];
 }
@@ -67,6 +77,9 @@ export interface MemoryAgentOptions {
 export type MutableOptions = { -readonly [Key in keyof AgentOptions]: AgentOptions[Key] } & {
   unknown: string[];
 };
+
+/** Kata's. */
+export const DEFAULT_RUN_DIRECTORY = "/run/kata-containers";
 
 function defaults(): MutableOptions {
   return {
@@ -95,10 +108,12 @@ function defaults(): MutableOptions {
     timing: false,
     template: false,
     cgroupRoot: undefined,
-    runDirectory: "/run/kata-containers",
+    runDirectory: DEFAULT_RUN_DIRECTORY,
     launcherPath: undefined,
     policy: undefined,
     dataHub: "auto",
+    ownMachine: false,
+    ownNetwork: true,
     unknown: [],
   };
 }
@@ -158,14 +173,21 @@ const flagNames = [
   "config",
   "policy",
   "data-hub",
+  "network",
 ] as const;
-type Flags = Partial<Record<(typeof flagNames)[number], string>>;
+const switchNames = ["own-machine"] as const;
+type Flags = Partial<
+  Record<(typeof flagNames)[number], string> & Record<(typeof switchNames)[number], boolean>
+>;
 
 /** In the guest there are no flags, and what reads them costs a tenth of the agent's start. */
 async function parseFlags(args: readonly string[]): Promise<Flags> {
   if (args.length === 0) return {};
   const { parseArgs } = await import("node:util");
-  const options = Object.fromEntries(flagNames.map((name) => [name, { type: "string" as const }]));
+  const options = Object.fromEntries<{ type: "string" | "boolean" }>([
+    ...flagNames.map((name) => [name, { type: "string" }] as const),
+    ...switchNames.map((name) => [name, { type: "boolean" }] as const),
+  ]);
   try {
     return parseArgs({ args: [...args], strict: true, options }).values as Flags;
   } catch (cause) {
@@ -197,6 +219,8 @@ export async function parseOptions(
   if (flags["run-dir"]) options.runDirectory = parseDirectory("run directory", flags["run-dir"]);
   const policy = flags.policy ?? environment.KATA_AGENT_POLICY_FILE;
   if (policy) options.policy = policy;
+  if (flags["own-machine"]) options.ownMachine = true;
+  if (flags.network) options.ownNetwork = parseChoice("network", flags.network, ["own", "host"]) === "own";
   if (flags["data-hub"]) options.dataHub = flags["data-hub"];
   if (flags.launcher) options.launcherPath = flags.launcher;
   return options;

@@ -1,7 +1,7 @@
 import { findStatus, findText, listDirectory } from "#linux/file.ts";
 import { deviceStream } from "#sys/byte-stream.ts";
 import { O, openFd } from "#sys/fd.ts";
-import { vsockListen } from "#sys/socket.ts";
+import { loopbackListen, vsockListen } from "#sys/socket.ts";
 import { logger } from "#telemetry/log.ts";
 import { serveListener, serveUnix } from "#ttrpc/listener.ts";
 import { serveSerialLink } from "#ttrpc/serial-link.ts";
@@ -48,5 +48,7 @@ export async function serveAt(server: TtrpcServer, address: ServerAddress): Prom
       return await serveSerialPort(server, address.name);
     case "unix":
       return serveUnix(server, address.path);
+    case "tcp":
+      return serveListener(server, loopbackListen(address.port));
   }
 }

@@ -7,6 +7,7 @@ import { SYS, syscall } from "./syscall.ts";
 
 // linux/socket.h, linux/un.h, linux/vm_sockets.h
 export const AF_UNIX = 1;
+const AF_INET = 2;
 export const AF_VSOCK = 40;
 const SOCK_STREAM = 1;
 const SOCK_SEQPACKET = 5;
@@ -112,6 +113,25 @@ export async function unixConnect(path: string, signal?: AbortSignal): Promise<F
 /** A listening vsock stream socket on any of our context ids. */
 export function vsockListen(port: number): Fd {
   return listen(open(AF_VSOCK, "stream"), vsockAddress(VMADDR_CID_ANY, port), `vsock port ${port}`);
+}
+
+/** struct sockaddr_in of 127.0.0.1. */
+function loopbackAddress(port: number): Uint8Array {
+  const address = Buffer.alloc(16);
+  address.writeUInt16LE(AF_INET, 0);
+  address.writeUInt16BE(port, 2);
+  address.set([127, 0, 0, 1], 4);
+  return address;
+}
+
+/** A listening TCP socket on 127.0.0.1: every user of the machine can connect. */
+export function loopbackListen(port: number): Fd {
+  return listen(open(AF_INET, "stream"), loopbackAddress(port), `TCP port ${port}`);
+}
+
+/** A connected TCP socket to 127.0.0.1. */
+export async function loopbackConnect(port: number, signal?: AbortSignal): Promise<Fd> {
+  return connect(open(AF_INET, "stream"), loopbackAddress(port), `TCP port ${port}`, signal);
 }
 
 /** A connected vsock stream socket to `port` of context id `cid`. */

@@ -31,6 +31,7 @@ export const SYS_X86_64 = {
   socketpair: 53,
   setsockopt: 54,
   getsockopt: 55,
+  execve: 59,
   wait4: 61,
   kill: 62,
   fcntl: 72,

@@ -84,7 +84,16 @@ export class AgentProcess implements AsyncDisposable {
         "--cgroup-root",
         cgroupDirectory,
       ],
-      ...["--launcher", hakoInit, "--log-level", "error", "--config", config, ...(options.args ?? [])],
+      ...[
+        "--launcher",
+        hakoInit,
+        "--own-machine",
+        "--log-level",
+        "error",
+        "--config",
+        config,
+        ...(options.args ?? []),
+      ],
     ];
     const child = Bun.spawn(command, { cwd: checkout, stdio: ["ignore", "inherit", "inherit"] });
     const client = await connectAgent({ kind: "unix", path: socket }, { gone: child.exited });
