@@ -2,7 +2,7 @@
  * Makes everything that hako is made of: `bun build.ts TARGET…`
  *
  *   setup   installs the Debian packages that are missing (as root; otherwise prints the list)
- *   native  dist/native/      libhako.so, hako-init
+ *   native  dist/native/      libhako.so, hako-init, hako-vmm
  *   proto   src/proto/        TypeScript of proto/*.proto
  *   kernel  dist/kernel/      vmlinux, bzImage, config, version   (--kernel FILE takes a vmlinux that is built already)
  *   guest   dist/guest/       initrd, the C library for the guest
@@ -48,8 +48,8 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["gcc", "libhako"],
   ["libc6-dev", "libhako, and the C library of the guest"],
   ["make", "kernel"],
-  ["musl-tools", "hako-init is static"],
-  ["linux-libc-dev", "kernel headers for hako-init"],
+  ["musl-tools", "hako-init and hako-vmm are static"],
+  ["linux-libc-dev", "kernel headers for hako-init and hako-vmm"],
   ["protobuf-compiler", "proto"],
   ["libprotobuf-dev", "proto: google/protobuf/*.proto"],
   ["linux-source-6.1", "kernel"],
@@ -130,6 +130,9 @@ const muslFlags = [
   "/usr/include/x86_64-linux-gnu",
 ];
 
+/** The parts of hako-vmm; a processor architecture has a folder of its own. */
+const vmmFolders = ["native/vmm", "native/vmm/virtio", "native/vmm/x86_64"];
+
 /** The C library as the guest's copy of hako needs it, by the names that the dynamic linker looks for. */
 const guestLibraries = [
   "ld-linux-x86-64.so.2",
@@ -198,6 +201,14 @@ const targets: Readonly<Record<string, Target>> = {
         "-o",
         join(path, "hako-init"),
         ...cFiles("native/init"),
+      ]);
+      await run([
+        "musl-gcc",
+        ...cFlags,
+        ...muslFlags,
+        "-o",
+        join(path, "hako-vmm"),
+        ...vmmFolders.flatMap(cFiles),
       ]);
     },
   },
@@ -288,6 +299,7 @@ function embeddedFiles(): [name: string, path: string][] {
     ["initrd", "dist/guest/initrd"],
     ["libhako.so", "dist/native/libhako.so"],
     ["hako-init", "dist/native/hako-init"],
+    ["hako-vmm", "dist/native/hako-vmm"],
     ...guestLibraries.map((name): [string, string] => [name, `dist/guest/${name}`]),
     ["seccomp-default.json", "config/seccomp/default.json"],
     ...policies.map((name): [string, string] => [`policy/${name}`, `config/policy/${name}`]),

@@ -37,4 +37,28 @@ int32_t hako_poller_start(int32_t *epoll_fd, int32_t *notify_fd, int32_t *ack_fd
  */
 int32_t hako_tsc_sample(int64_t *tsc, int64_t *ns);
 
+#define HAKO_SPAWN_FDS_MAX 32
+
+/* What hako_spawn starts. */
+struct hako_spawn {
+	int32_t program;		/* descriptor of an executable file; a sealed memory file will do */
+	int32_t cgroup;			/* descriptor of a cgroup v2 directory that the process is born into, -1: ours */
+	uint64_t namespaces;		/* CLONE_NEW*: those that are the process's own */
+	const char *const *arguments;	/* the program's name first, NULL at the end */
+	const char *const *environment;	/* all of it, NULL at the end */
+	const int32_t *fds;		/* become the process's descriptors 0, 1, …; it has no others */
+	uint32_t fd_count;		/* at most HAKO_SPAWN_FDS_MAX */
+	uint32_t reserved;
+};
+
+/*
+ * Starts a process of its own session, with default signal handling and nothing of ours but what is named. It is
+ * a child of the caller (SIGCHLD at its end) and born into its namespaces and cgroup, so there is no process
+ * between. The calling thread waits until the program is executed.
+ *
+ * pidfd: receives a descriptor of the process, close-on-exec.
+ * Returns its pid in our pid namespace, or -errno, also of what failed in the child; nothing is left then.
+ */
+int64_t hako_spawn(const struct hako_spawn *spawn, int32_t *pidfd);
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of a machine, in one table: which request is allowed in which state, and where it leads.
- * Everything that is not in the table is refused with -EBUSY.
+ * Everything that is not in the table (request.c) is refused with -EBUSY.
  */
 #ifndef HAKO_VMM_STATE_H
 #define HAKO_VMM_STATE_H

@@ -15,6 +15,8 @@ const symbols = {
   hako_poller_start: { args: [FFIType.ptr, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
   // int32_t hako_tsc_sample(int64_t *tsc, int64_t *ns)
   hako_tsc_sample: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+  // int64_t hako_spawn(const struct hako_spawn *spawn, int32_t *pidfd)
+  hako_spawn: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.i64_fast },
 } as const;
 
 /** The C library's memfd_create, needed before libhako is there. */

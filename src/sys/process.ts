@@ -55,3 +55,29 @@ export function openProcess(pid: number, startTime: number): Fd | undefined {
   pidfd.close();
   return undefined;
 }
+
+/** How a process ended. */
+export interface ProcessEnd {
+  /** Its exit code, or 128 plus the signal that killed it. */
+  readonly code: number;
+  /** The signal that killed it. */
+  readonly signal?: number;
+}
+
+const P_PIDFD = 3;
+const WNOHANG = 1;
+const WEXITED = 4;
+const CLD_EXITED = 1;
+
+/**
+ * Collects the end of a child of this process by its pidfd; undefined while it runs. For children of `spawn`, of
+ * which Bun knows nothing: without this they stay zombies.
+ */
+export function reapProcess(pidfd: number): ProcessEnd | undefined {
+  // siginfo_t: i32 signo, errno, code, padding, then for SIGCHLD i32 pid, u32 uid, i32 status.
+  const info = new Int32Array(32);
+  check(syscall(SYS.waitid, P_PIDFD, pidfd, info, WEXITED | WNOHANG, null), "Cannot collect a process");
+  const [, , how, , pid, , status = 0] = info;
+  if (pid === 0) return undefined;
+  return how === CLD_EXITED ? { code: status } : { code: 128 + status, signal: status };
+}

@@ -100,14 +100,18 @@ function socketError(fd: number): number {
   return value[0] ?? 0;
 }
 
-/** A listening unix stream socket, non-blocking. Removes nothing: the path must be free. "@name" is abstract. */
-export function unixListen(path: string): Fd {
-  return listen(open(AF_UNIX, "stream"), unixAddress(path), `"${path}"`);
+/** A listening unix socket, non-blocking. Removes nothing: the path must be free. "@name" is abstract. */
+export function unixListen(path: string, type: SocketType = "stream"): Fd {
+  return listen(open(AF_UNIX, type), unixAddress(path), `"${path}"`);
 }
 
-/** A connected unix stream socket, non-blocking. UNAVAILABLE when nobody listens, NOT_FOUND without the file. */
-export async function unixConnect(path: string, signal?: AbortSignal): Promise<Fd> {
-  return connect(open(AF_UNIX, "stream"), unixAddress(path), `"${path}"`, signal);
+/** A connected unix socket, non-blocking. UNAVAILABLE when nobody listens, NOT_FOUND without the file. */
+export async function unixConnect(
+  path: string,
+  signal?: AbortSignal,
+  type: SocketType = "stream",
+): Promise<Fd> {
+  return connect(open(AF_UNIX, type), unixAddress(path), `"${path}"`, signal);
 }
 
 /** A listening vsock stream socket on any of our context ids. */
