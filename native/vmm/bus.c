@@ -85,24 +85,10 @@ static int no_device(struct hako_reply *reply)
 	return hako_reply_fail(reply, -ENOENT, "there is no device in this slot");
 }
 
-static const struct hako_virtio_ops *kind_find(uint32_t kind)
-{
-	static const struct hako_virtio_ops *const kinds[] = {
-		&hako_virtio_block, &hako_virtio_net, &hako_virtio_vsock, &hako_virtio_pmem,
-		&hako_virtio_console, &hako_virtio_rng, &hako_virtio_balloon, &hako_virtio_mem,
-	};
-
-	for (size_t i = 0; i < HAKO_ARRAY_LENGTH(kinds); i++) {
-		if (kinds[i]->kind == kind)
-			return kinds[i];
-	}
-	return NULL;
-}
-
 static int add_check(const struct hako_machine *machine, const struct hako_device_add *add, uint32_t config_length,
 		     struct hako_reply *reply)
 {
-	const struct hako_virtio_ops *ops = kind_find(add->kind);
+	const struct hako_virtio_ops *ops = hako_virtio_find_kind(add->kind);
 	uint64_t in_window = add->gpa - machine->config.mmio_base;
 
 	if (!ops)
@@ -111,11 +97,8 @@ static int add_check(const struct hako_machine *machine, const struct hako_devic
 		return hako_reply_fail(reply, -EPROTO, "a %s device takes %zu bytes of settings, not %u", ops->name,
 				       ops->config_size, config_length);
 	if (add->slot >= HAKO_DEVICES_MAX || add->gpa % WINDOW || in_window >= machine->config.mmio_size ||
-	    add->gsi < GSI_FIRST || add->gsi > GSI_LAST || add->reserved || !memchr(add->id, 0, sizeof(add->id)))
-		return hako_reply_fail(reply, -EINVAL, "slot, address, interrupt or name is out of range");
-	if (add->queues > HAKO_QUEUES_MAX || add->queue_size & (add->queue_size - 1) || add->queue_size == 1 ||
-	    add->queue_size > HAKO_QUEUE_SIZE_MAX)
-		return hako_reply_fail(reply, -EINVAL, "number or size of the queues is out of range");
+	    add->gsi < GSI_FIRST || add->gsi > GSI_LAST || add->reserved)
+		return hako_reply_fail(reply, -EINVAL, "slot, address or interrupt is out of range");
 	for (uint32_t i = 0; i < HAKO_DEVICES_MAX; i++) {
 		if (machine->devices[i] && (i == add->slot || machine->device_gpa[i] == add->gpa))
 			return hako_reply_fail(reply, -EEXIST, "slot or address belong to \"%s\"", machine->devices[i]->id);
@@ -154,11 +137,15 @@ int hako_device_remove(struct hako_machine *machine, struct hako_request *reques
 
 	if (!device)
 		return no_device(reply);
+	/* No vCPU may look at it meanwhile, nor another device at the memory that may go with it. */
 	hako_machine_halt(machine);
 	if (!device->active) {
 		machine->devices[device->slot] = NULL;
 		machine->device_gpa[device->slot] = 0;
+		hako_devices_quiesce(machine);
 		hako_virtio_close(device);
+		if (machine->state == HAKO_STATE_RUNNING)
+			hako_devices_resume(machine);
 		device = NULL;
 	}
 	hako_machine_go(machine);
@@ -173,7 +160,7 @@ int hako_device_update(struct hako_machine *machine, struct hako_request *reques
 
 	if (!device)
 		return no_device(reply);
-	if (!device->ops->update_size)
+	if (!device->ops->update)
 		return hako_reply_fail(reply, -EOPNOTSUPP, "a %s device has nothing to update", device->ops->name);
 	if (length != device->ops->update_size)
 		return hako_reply_fail(reply, -EPROTO, "an update of a %s device has %zu bytes, not %u",

@@ -332,6 +332,7 @@ void hako_machine_end_memory(struct hako_machine *machine, uint32_t vcpu, const 
 static void machine_release(struct hako_machine *machine)
 {
 	stand_wait(machine);
+	hako_devices_quiesce(machine);
 	for (uint32_t i = 0; i < HAKO_DEVICES_MAX; i++) {
 		if (machine->devices[i])
 			hako_virtio_close(machine->devices[i]);

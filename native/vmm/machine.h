@@ -128,7 +128,7 @@ static inline void hako_vcpu_count(struct hako_vcpu *vcpu, enum hako_exit_kind k
 			      memory_order_relaxed);
 }
 
-/* ---- bus.c: the devices' slots, and accesses to their registers */
+/* ---- bus.c: the devices' slots, and accesses to their registers; see also virtio/device.h */
 
 /* An access of a vCPU to what is no memory. Takes the lock as needed. */
 void hako_bus_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t length, bool write);
@@ -137,8 +137,6 @@ int hako_device_remove(struct hako_machine *machine, struct hako_request *reques
 int hako_device_update(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);
 int hako_device_get(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);
 int hako_device_put(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);
-void hako_devices_quiesce(struct hako_machine *machine);
-void hako_devices_resume(struct hako_machine *machine);
 uint32_t hako_devices_count(const struct hako_machine *machine);
 
 /* ---- metric.c */

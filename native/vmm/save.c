@@ -49,7 +49,7 @@ static int run_write(struct save *save, uint64_t start, uint64_t end)
 {
 	while (start < end) {
 		const struct iovec iov = { .iov_base = save->region->host + start, .iov_len = end - start };
-		ssize_t length = pwritev(save->file, &iov, 1, (off_t)(save->at + start));
+		ssize_t length = syscall(SYS_pwritev2, save->file, &iov, 1, save->at + start, 0l, 0);
 
 		if (length < 0 && errno == EINTR)
 			continue;

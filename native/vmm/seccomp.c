@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/sched.h>
@@ -48,7 +47,7 @@ struct rule {
 };
 
 static const uint32_t vcpu_ioctls[] = {
-	KVM_RUN, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_REGS,
+	KVM_RUN, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_REGS, TUNSETOFFLOAD,
 };
 
 static const uint32_t event_ioctls[] = {
@@ -62,8 +61,7 @@ static const uint32_t event_ioctls[] = {
 	KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_SET_XSAVE, KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_DEBUGREGS,
 	KVM_SET_DEBUGREGS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MSRS, KVM_SET_MSRS, KVM_SET_FPU,
 #endif
-	BLKGETSIZE64, BLKDISCARD, BLKZEROOUT,
-	TUNSETOFFLOAD, TUNSETVNETHDRSZ,
+	TUNGETIFF, TUNSETQUEUE, TUNSETVNETHDRSZ, TUNSETOFFLOAD,
 };
 
 static const uint32_t no_code[] = { PROT_EXEC };
@@ -92,11 +90,12 @@ static const struct rule rules[] = {
 	{ SYS_readv, EVENT, ALL },
 	{ SYS_writev, EVENT, ALL },
 	{ SYS_preadv, EVENT, ALL },
-	{ SYS_pwritev, EVENT, ALL },
+	{ SYS_pwritev2, EVENT, ALL },
 	{ SYS_sendmsg, BOTH, ALL },
 	{ SYS_recvmsg, EVENT, ALL },
+	{ SYS_io_uring_enter, BOTH, ALL },
+	{ SYS_io_uring_register, EVENT, ALL },
 	{ SYS_io_uring_setup, EVENT, ALL },
-	{ SYS_io_uring_enter, EVENT, ALL },
 	{ SYS_clock_gettime, BOTH, ALL },
 	{ SYS_timerfd_settime, BOTH, ALL },
 	{ SYS_epoll_ctl, BOTH, ALL },
@@ -105,12 +104,11 @@ static const struct rule rules[] = {
 	{ SYS_getrandom, EVENT, ALL },
 	{ SYS_accept4, EVENT, ALL },
 	{ SYS_socketpair, EVENT, SOME(ONE_OF, 0, unix_sockets) },
-	{ SYS_shutdown, EVENT, ALL },
+	{ SYS_shutdown, BOTH, ALL },
 	{ SYS_close, BOTH, ALL },
-	{ SYS_eventfd2, BOTH, ALL },
+	{ SYS_eventfd2, EVENT, ALL },
 	{ SYS_timerfd_create, EVENT, ALL },
 	{ SYS_fcntl, EVENT, SOME(ONE_OF, 1, descriptor_flags) },
-	{ SYS_fstat, EVENT, ALL },
 	{ SYS_lseek, EVENT, ALL },
 	{ SYS_madvise, BOTH, SOME(ONE_OF, 2, advice) },
 	{ SYS_mmap, BOTH, SOME(NONE_OF_BITS, 2, no_code) },

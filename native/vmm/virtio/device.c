@@ -25,7 +25,7 @@ static const struct hako_virtio_ops *const kinds[] = {
 	&hako_virtio_rng, &hako_virtio_balloon, &hako_virtio_mem,
 };
 
-static const struct hako_virtio_ops *kind_find(uint32_t kind)
+const struct hako_virtio_ops *hako_virtio_find_kind(uint32_t kind)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (kinds[i]->kind == kind)
@@ -116,7 +116,7 @@ int hako_virtio_open(struct hako_machine *machine, const struct hako_device_requ
 		     struct hako_virtio **virtio, char *error)
 {
 	const struct hako_device_add *add = request->add;
-	const struct hako_virtio_ops *ops = kind_find(add->kind);
+	const struct hako_virtio_ops *ops = hako_virtio_find_kind(add->kind);
 	uint32_t queue_size = add->queue_size;
 	struct hako_virtio *v;
 	int ret;

@@ -126,6 +126,9 @@ extern const struct hako_virtio_ops hako_virtio_block, hako_virtio_net, hako_vir
 
 /* ---- transport.c, for the machine */
 
+/* The kind with this id, or NULL. */
+const struct hako_virtio_ops *hako_virtio_find_kind(uint32_t kind);
+
 /* Makes a device of the request's kind. 0, or -errno with a reason in `error` (HAKO_ERROR_TEXT_MAX bytes). */
 int hako_virtio_open(struct hako_machine *machine, const struct hako_device_request *request,
 		     struct hako_virtio **virtio, char *error);

@@ -63,7 +63,9 @@ static int64_t line_parse(const char *line, uint32_t length)
 static void greeting_read(struct hako_vsock_stream *s)
 {
 	while (s->line_length < sizeof(s->line)) {
-		ssize_t ret = recv(s->source.fd, &s->line[s->line_length], 1, MSG_DONTWAIT);
+		struct iovec iov = { .iov_base = &s->line[s->line_length], .iov_len = 1 };
+		struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+		ssize_t ret = recvmsg(s->source.fd, &message, MSG_DONTWAIT);
 		int64_t port;
 
 		if (ret < 0 && (errno == EAGAIN || errno == EINTR))

@@ -49,14 +49,15 @@ uint32_t hako_vsock_read(struct hako_vsock_stream *s, struct hako_buffers *into)
 void hako_vsock_accepted(struct hako_vsock_stream *s)
 {
 	char line[HAKO_VSOCK_LINE_MAX];
-	int length;
+	struct iovec iov = { .iov_base = line };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	if (s->state != HAKO_VSOCK_CONNECTING) {
 		hako_vsock_abort(s);
 		return;
 	}
-	length = snprintf(line, sizeof(line), "OK %u\n", s->local_port);
-	if (send(s->source.fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) != length) {
+	iov.iov_len = (size_t)snprintf(line, sizeof(line), "OK %u\n", s->local_port);
+	if (sendmsg(s->source.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)iov.iov_len) {
 		hako_vsock_abort(s);
 		return;
 	}
