@@ -49,6 +49,25 @@ static bool interrupt_access(struct hako_virtio *device, uint32_t offset, void *
 	return true;
 }
 
+/*
+ * Nothing is there: reads give ones, writes go nowhere. So do writes to read-only memory; but an access to memory that
+ * KVM should have done itself comes here if it could not reach what is behind the memory.
+ */
+static void unclaimed_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t length, bool write)
+{
+	struct hako_machine *machine = vcpu->machine;
+	const void *host;
+
+	hako_vcpu_count(vcpu, HAKO_COUNT_UNCLAIMED);
+	if (!write)
+		memset(data, 0xff, length);
+	pthread_mutex_lock(&machine->lock);
+	host = hako_memory_at(&machine->memory, gpa, length, write);
+	if (host)
+		hako_machine_end_memory(machine, vcpu->index, host);
+	pthread_mutex_unlock(&machine->lock);
+}
+
 void hako_bus_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t length, bool write)
 {
 	struct hako_machine *machine = vcpu->machine;
@@ -56,9 +75,7 @@ void hako_bus_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t 
 	uint32_t offset = (uint32_t)(gpa % WINDOW);
 
 	if (!device) {
-		hako_vcpu_count(vcpu, HAKO_COUNT_UNCLAIMED);
-		if (!write)
-			memset(data, 0xff, length);
+		unclaimed_access(vcpu, gpa, data, length, write);
 		return;
 	}
 	if (interrupt_access(device, offset, data, length, write))

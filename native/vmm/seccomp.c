@@ -70,7 +70,7 @@ static const uint32_t a_thread[] = {
 	CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | 0x400000 /* CLONE_DETACHED, which musl still sets */,
 };
 static const uint32_t unix_sockets[] = { 1 /* AF_UNIX */ };
-static const uint32_t descriptor_flags[] = { F_GETFL, F_SETFL, F_DUPFD_CLOEXEC };
+static const uint32_t descriptor_flags[] = { F_GETFL, F_SETFL, F_SETFD, F_DUPFD_CLOEXEC };
 static const uint32_t advice[] = {
 	MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HUGEPAGE, 22 /* MADV_POPULATE_READ */,
 };

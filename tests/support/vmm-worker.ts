@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Fd, memfd, O, openFd } from "#sys/fd.ts";
 import { waitReadable } from "#sys/poller.ts";
@@ -6,6 +6,10 @@ import { type ProcessEnd, pidfdSendSignal, reapProcess, waitPidfd } from "#sys/p
 import { receiveFds, sendFds, unixConnect, unixListen } from "#sys/socket.ts";
 import { NAMESPACE, spawn } from "#sys/spawn.ts";
 import { TemporaryDirectory } from "./container.ts";
+import { testIf } from "./skip.ts";
+
+/** Needs a /dev/kvm of any kind. */
+export const vmmTest = testIf(existsSync("/dev/kvm") && process.getuid?.() === 0, "needs root and /dev/kvm");
 
 const root = join(import.meta.dir, "../..");
 export const WORKER_ID = 61_234;
@@ -80,6 +84,12 @@ export class WorkerConnection implements Disposable {
     const reply = await this.receive();
     if (reply?.id !== id) throw new Error(`Request ${type} got ${JSON.stringify(reply)} as its answer`);
     return reply;
+  }
+
+  /** Sends a request and returns what comes next, whatever it is. */
+  async receiveAfter(type: number, payload?: Uint8Array): Promise<Message | undefined> {
+    this.sendRaw(encodeMessage(type, this.#nextId++, payload));
+    return this.receive();
   }
 
   /** A request that must succeed; its answer's payload. */
