@@ -127,6 +127,9 @@ static void listener_handle(struct hako_source *source, uint32_t events)
 	struct hako_vsock_device *d = hako_container_of(source, struct hako_vsock_device, listener);
 
 	(void)events;
+	/* What the loop had fetched before the device stopped listening still comes here. */
+	if (!hako_virtio_running(&d->virtio))
+		return;
 	for (int n = 0; n < ACCEPTS_A_ROUND; n++) {
 		int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
 		struct hako_vsock_stream *s;
