@@ -8,6 +8,7 @@
  *   guest   dist/guest/       initrd, the C library for the guest
  *   binary  dist/hako         the executable
  *   all     the five above
+ *   fuzz    dist/fuzz/        parts of hako-vmm under sanitizers: tests of its devices, and fuzzers
  *   demo    runs a container in a VM and shows where the time went
  *   test    the whole test suite; `test unit vm` only these parts
  *
@@ -73,6 +74,8 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["chromium", "tests: the page that hako bench writes"],
   ["runc", "tests and benchmarks: the peer of hako run and of the shim"],
   ["containerd", "tests: the shim's peer"],
+  ["clang", "tests: fuzzers"],
+  ["libclang-rt-14-dev", "tests: fuzzers"],
   ["hyperfine", "benchmarks"],
 ];
 
@@ -266,6 +269,13 @@ const targets: Readonly<Record<string, Target>> = {
       writeFileSync(join(path, "initrd"), encodeInitramfs(init));
     },
   },
+  fuzz: {
+    needs: [],
+    inputs: ["native", "tests/fuzz", "tests/fixtures/vmm-device"],
+    variant: () => toolVersion("clang"),
+    output: "dist/fuzz",
+    make: makeFuzzers,
+  },
   binary: {
     needs: ["native", "proto", "kernel", "guest"],
     inputs: [
@@ -307,6 +317,62 @@ function embeddedFiles(): [name: string, path: string][] {
     ["LICENSE", "LICENSE"],
     ["NOTICE", "NOTICE"],
   ];
+}
+
+/** No optimisation that hides a finding; the first one ends the program. */
+const fuzzFlags = [
+  "-std=gnu11",
+  "-D_GNU_SOURCE=",
+  "-O1",
+  "-g",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-fno-sanitize-recover=all",
+  "-fsanitize=address,undefined,fuzzer-no-link",
+];
+const fuzzedDevices = ["block", "net", "console", "rng", "balloon", "vsock", "mem", "pmem"];
+
+/**
+ * From the same objects: a fuzzer for each kind of device (`device-KIND`, tests/fuzz/device-fuzz.c), and the tests of
+ * queues and devices (tests/fixtures/vmm-device/NAME-test.c).
+ */
+async function makeFuzzers(path: string): Promise<void> {
+  const objects = `${path}.work`;
+  const fixtures = "tests/fixtures/vmm-device";
+  mkdirSync(path);
+  mkdirSync(objects);
+  const compileAll = async (sources: readonly string[], folder: string, extra: readonly string[]) => {
+    mkdirSync(join(objects, folder), { recursive: true });
+    const made = sources.map((source) => join(objects, folder, `${source.replaceAll("/", "-")}.o`));
+    const next = sources.map((source, index) => [source, made[index] ?? ""] as const).values();
+    const worker = async () => {
+      for (const [source, object] of next)
+        await run(["clang", ...fuzzFlags, ...extra, "-c", "-o", object, source]);
+    };
+    await Promise.all(Array.from({ length: navigator.hardwareConcurrency }, worker));
+    return made;
+  };
+  const link = (name: string, flags: readonly string[], files: readonly string[]) =>
+    run(["clang", ...fuzzFlags, ...flags, "-o", join(path, name), ...files, "-lpthread"]);
+
+  const small = ["-DLOW_SIZE=0x4000", "-DHIGH_SIZE=0x4000"];
+  const fake = `${fixtures}/fake-machine.c`;
+  const parts = ["native/vmm/event.c", "native/vmm/memory.c", ...cFiles("native/vmm/virtio")];
+  const shared = await compileAll(parts, "shared", []);
+  const machine = await compileAll([fake], "machine", []);
+  const smallMachine = await compileAll([fake], "small", small);
+  for (const test of cFiles(fixtures).filter((file) => file.endsWith("-test.c")))
+    await link(basename(test, ".c"), [], [test, ...machine, ...shared]);
+  for (const kind of fuzzedDevices) {
+    const flags = [
+      ...small,
+      `-DDEVICE=HAKO_KIND_${kind.toUpperCase()}`,
+      "-Wl,--wrap=ioctl",
+      "-fsanitize=fuzzer",
+    ];
+    await link(`device-${kind}`, flags, ["tests/fuzz/device-fuzz.c", ...smallMachine, ...shared]);
+  }
 }
 
 async function compile(path: string): Promise<void> {
@@ -514,12 +580,13 @@ async function main(): Promise<number> {
   const words = positionals.length > 0 ? positionals : ["all"];
   for (const [index, word] of words.entries()) {
     if (word === "setup") await setup();
-    else if (word === "all") for (const name of Object.keys(targets)) await build(name);
+    else if (word === "all") await build("binary");
     else if (word === "demo")
       return await (await import("./tests/support/demo.ts")).runDemo(join(dist, "hako"));
-    else if (word === "test")
+    else if (word === "test") {
+      await build("fuzz");
       return await (await import("./tests/support/runner.ts")).runTests(root, words.slice(index + 1));
-    else await build(word);
+    } else await build(word);
   }
   return 0;
 }

@@ -17,6 +17,7 @@
 
 #include "jail.h"
 #include "machine.h"
+#include "virtio/io.h"
 
 static int say(int error, const char *what)
 {
@@ -51,6 +52,8 @@ int main(int argc, char **argv)
 	ret = hako_signals_init();
 	if (!ret)
 		ret = hako_machine_init(machine);
+	if (!ret)
+		ret = hako_io_open(&machine->loop, HAKO_IO_ENTRIES);
 	if (!ret)
 		ret = hako_control_open(machine, HAKO_CONTROL_FD);
 	if (ret)

@@ -178,6 +178,8 @@ void *hako_memory_at(const struct hako_memory *memory, uint64_t gpa, uint64_t le
 		return NULL;
 	if (write && region->flags & HAKO_MEMORY_READ_ONLY)
 		return NULL;
+	if (!hako_region_has(region, gpa - region->gpa, length))
+		return NULL;
 	return region->host + (gpa - region->gpa);
 }
 

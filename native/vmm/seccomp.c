@@ -47,7 +47,7 @@ struct rule {
 };
 
 static const uint32_t vcpu_ioctls[] = {
-	KVM_RUN, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_REGS, TUNSETOFFLOAD,
+	KVM_RUN, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_REGS, TUNSETOFFLOAD, TUNSETQUEUE,
 };
 
 static const uint32_t event_ioctls[] = {
@@ -95,7 +95,6 @@ static const struct rule rules[] = {
 	{ SYS_recvmsg, EVENT, ALL },
 	{ SYS_io_uring_enter, BOTH, ALL },
 	{ SYS_io_uring_register, EVENT, ALL },
-	{ SYS_io_uring_setup, EVENT, ALL },
 	{ SYS_clock_gettime, BOTH, ALL },
 	{ SYS_timerfd_settime, BOTH, ALL },
 	{ SYS_epoll_ctl, BOTH, ALL },

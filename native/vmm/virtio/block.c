@@ -80,7 +80,7 @@ static int block_open(struct hako_virtio *v, const struct hako_device_request *r
 	b->user = (struct hako_io_user){ .slot = v->slot, .fd = request->fds[0], .settled = block_settled };
 	ret = hako_limiter_set(&b->limiter, &config->limit);
 	if (ret == 0)
-		ret = hako_io_attach(v->loop, &b->user);
+		ret = hako_io_attach(&b->user);
 	if (ret < 0) {
 		hako_limiter_close(&b->limiter);
 		free(b->requests);

@@ -14,7 +14,6 @@
 
 #include "../wire.h"
 
-#define ENTRIES_DEFAULT		128
 #define COMPLETIONS		1024
 /* The kernel's helper threads for what cannot be done at once (fsync, buffered writes); they count for cgroup pids. */
 #define KERNEL_WORKERS		4
@@ -219,12 +218,10 @@ static int file_register(uint32_t slot, int fd)
 	return ret < 0 ? -errno : 0;
 }
 
-int hako_io_attach(struct hako_loop *loop, struct hako_io_user *user)
+int hako_io_attach(struct hako_io_user *user)
 {
-	int ret = hako_io_open(loop, ENTRIES_DEFAULT);
+	int ret = file_register(user->slot, user->fd);
 
-	if (ret == 0)
-		ret = file_register(user->slot, user->fd);
 	if (ret == 0)
 		engine.users[user->slot] = user;
 	return ret;

@@ -43,15 +43,18 @@ struct hako_io_user {
 	bool unsettled;
 };
 
+#define HAKO_IO_ENTRIES	128
+
 /*
  * Makes the ring with room for `entries` requests to be handed over at once; 0: do without. Once a process; later
- * calls do nothing. The first hako_io_attach does it if need be, but main does it before the seccomp filter.
+ * calls do nothing. main does it before the seccomp filter, which does not let a ring be made.
  */
 int hako_io_open(struct hako_loop *loop, uint32_t entries);
 /* Whether there is a ring. */
 bool hako_io_ring(void);
 
-int hako_io_attach(struct hako_loop *loop, struct hako_io_user *user);
+/* A user's file; without a ring its requests are done one by one. */
+int hako_io_attach(struct hako_io_user *user);
 /* Puts another file in the place of the user's; nothing may be in flight. */
 int hako_io_replace(struct hako_io_user *user, int fd);
 void hako_io_detach(struct hako_io_user *user);

@@ -174,7 +174,7 @@ static int pmem_open(struct hako_virtio *v, const struct hako_device_request *re
 	if (ret < 0)
 		return ret;
 	p->user = (struct hako_io_user){ .slot = v->slot, .fd = request->fds[0], .settled = pmem_settled };
-	ret = hako_io_attach(v->loop, &p->user);
+	ret = hako_io_attach(&p->user);
 	if (ret < 0) {
 		hako_memory_remove(hako_machine_memory(v->machine), p->memory_slot);
 		return ret;

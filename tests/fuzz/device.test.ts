@@ -1,0 +1,66 @@
+/**
+ * Every kind of device against a hostile driver, for a fixed number of programs. By hand, for longer:
+ *
+ *   HAKO_FUZZ_SEEDS=CORPUS dist/fuzz/device-KIND; dist/fuzz/device-KIND -max_len=512 CORPUS
+ */
+import { expect } from "bun:test";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { TemporaryDirectory } from "../support/container.ts";
+import { testIf } from "../support/skip.ts";
+
+const programs = join(import.meta.dir, "../../dist/fuzz");
+const built = existsSync(join(programs, "device-rng"));
+
+/** `rng` is little but the transport, and cheap. */
+const runs = {
+  rng: 200_000,
+  block: 80_000,
+  net: 80_000,
+  vsock: 80_000,
+  pmem: 50_000,
+  console: 50_000,
+  balloon: 50_000,
+  mem: 80_000,
+};
+
+async function fuzz(kind: string, count: number): Promise<{ code: number; tail: string; executed: number }> {
+  using directory = new TemporaryDirectory();
+  const corpus = join(directory.path, "corpus");
+  const program = join(programs, `device-${kind}`);
+  mkdirSync(corpus);
+  const seeding = Bun.spawn([program], { env: { HAKO_FUZZ_SEEDS: corpus } });
+  expect(await seeding.exited).toBe(0);
+  expect(readdirSync(corpus).length).toBeGreaterThan(3);
+  const options = [
+    `-runs=${count}`,
+    "-max_len=512",
+    "-seed=1",
+    "-timeout=60",
+    "-rss_limit_mb=1024",
+    "-verbosity=0",
+  ];
+  const child = Bun.spawn(
+    [program, ...options, "-print_final_stats=1", `-artifact_prefix=${directory.path}/`, corpus],
+    {
+      env: { ASAN_OPTIONS: "quarantine_size_mb=8" },
+      stdout: "ignore",
+      stderr: "pipe",
+    },
+  );
+  const output = await child.stderr.text();
+  const executed = Number(/number_of_executed_units: (\d+)/.exec(output)?.[1] ?? 0);
+  return { code: await child.exited, tail: output.slice(-4000), executed };
+}
+
+for (const [kind, count] of Object.entries(runs)) {
+  testIf(built, 'needs dist/fuzz ("bun build.ts fuzz")')(
+    `a hostile driver finds nothing in ${kind}`,
+    async () => {
+      const { code, tail, executed } = await fuzz(kind, count);
+      expect({ code, tail }).toEqual({ code: 0, tail: expect.not.stringContaining("ERROR") });
+      expect(executed).toBeGreaterThanOrEqual(count);
+    },
+    600_000,
+  );
+}
