@@ -17,7 +17,7 @@ import { Launcher } from "./launcher/launcher.ts";
 import { OomEvents } from "./oom.ts";
 import { type AgentOptions, parseOptions } from "./options.ts";
 import { PolicyGate } from "./policy/gate.ts";
-import { agentService } from "./rpc/agent-service.ts";
+import { type AgentRuntime, agentService } from "./rpc/agent-service.ts";
 import { healthService } from "./rpc/health.ts";
 import { Sandbox } from "./sandbox.ts";
 import { serveAt } from "./server.ts";
@@ -156,21 +156,23 @@ async function serve(
 ): Promise<number> {
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
-  const serveSandbox = async (onDestroyed: () => void) => {
+  const serveSandbox = async (afterDestroy: AgentRuntime["afterDestroy"]) => {
     const sandbox = makeSandbox(options, launcher);
     const gate = await openGate(options.policy);
-    const methods = agentService({ sandbox, powerOff: onDestroyed });
+    const methods = agentService({ sandbox, afterDestroy });
     server.register(AgentServiceDefinition, gate.guard(host?.restrict(methods) ?? methods));
-    host?.onSignal(() => sandbox.destroy().finally(onDestroyed));
+    host?.onSignal(() => sandbox.destroy().finally(destroyed.resolve));
     const { memoryAgent } = options;
     if (!memoryAgent.enabled) return;
     const agent = await sandbox.memoryAgent();
     agent.setMemcg({ disabled: false, ...memoryAgent.memcg });
     agent.setCompact({ disabled: false, ...memoryAgent.compact });
   };
-  const replaceSandbox = () => {
+  /** What practice has left in the heap would be in every clone. */
+  const replaceSandbox = async () => {
     server.unregister(AgentServiceDefinition);
-    void serveSandbox(destroyed.resolve);
+    await serveSandbox(destroyed.resolve);
+    Bun.gc(true);
   };
   await serveSandbox(options.template ? replaceSandbox : destroyed.resolve);
   server.register(HealthDefinition, healthService);

@@ -29,6 +29,13 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
     "check",
     { summary: "Say whether this host can run containers, and why not", load: () => import("./check.ts") },
   ],
+  [
+    "factory",
+    {
+      summary: "Make, list and remove templates that sandboxes are cloned from",
+      load: () => import("./factory.ts"),
+    },
+  ],
   ["config", { summary: "Show, check and explain settings", load: () => import("./config.ts") }],
   [
     "bench",

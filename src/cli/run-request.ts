@@ -79,6 +79,7 @@ function buildSandboxSpec(input: Arguments, { id, hostname, memory, cpus }: Size
     detached: input.flag("detach"),
     autoRemove: input.flag("rm"),
     timing: input.optional("timing") !== undefined,
+    ...(input.flag("no-template") ? { cloning: "off" as const } : {}),
   };
 }
 
@@ -89,7 +90,7 @@ function parseNetwork(mode: string): NetworkMode {
 }
 
 /** MiB. */
-function parseMemory(text: string | undefined): number | undefined {
+export function parseMemory(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const mib = Math.floor(parseSize(text) / MIB);
   if (mib >= MIN_MEMORY_MIB) return mib;
@@ -99,7 +100,7 @@ function parseMemory(text: string | undefined): number | undefined {
   );
 }
 
-function parseCpus(text: string | undefined): number | undefined {
+export function parseCpus(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const cpus = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (cpus >= 0.01 && cpus <= 256) return cpus;

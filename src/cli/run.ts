@@ -94,6 +94,7 @@ read-only image.`,
       placeholder: "OPTION",
       help: "seccomp=FILE, seccomp=unconfined or no-new-privileges",
     },
+    { name: "no-template", kind: "flag", help: "Boot the machine instead of cloning a template" },
     {
       name: "timing",
       kind: "optional",

@@ -32,6 +32,11 @@ export interface SandboxSpec {
   readonly sharedShmMib?: number;
   /** The guest reports on its console how long its start took. */
   readonly timing: boolean;
+  /**
+   * `off`: the machine boots. `practice`: it boots to be saved, its agent forgets this sandbox at its end. Absent: the
+   * configuration decides.
+   */
+  readonly cloning?: "off" | "practice";
 }
 
 /**
@@ -50,6 +55,11 @@ export interface Sandbox extends AsyncDisposable {
   /** Prepares image and volumes of a container. */
   addContainer(spec: ContainerSpec | BundleSpec, signal?: AbortSignal): Promise<Container>;
   start(signal?: AbortSignal): Promise<void>;
+  /**
+   * Writes a sandbox that was started with `cloning: "practice"`, its containers removed, into an empty directory. It can
+   * only be disposed of afterwards. UNIMPLEMENTED where the monitor cannot save machines.
+   */
+  save(dir: string, signal?: AbortSignal): Promise<void>;
   /** The agent of the guest and where it is reached. FAILED_PRECONDITION unless the sandbox runs. */
   lookupAgent(): { readonly agent: AgentClient["agent"]; readonly address: AgentAddress };
   /** Calls `listener` with the id of each container that runs out of memory. */

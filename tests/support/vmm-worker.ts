@@ -108,13 +108,6 @@ export class WorkerConnection implements Disposable {
   }
 }
 
-export interface WorkerOptions {
-  /** Another build of hako-vmm. */
-  readonly program?: string;
-  /** User and group as the command line gives them. */
-  readonly ids?: readonly string[];
-}
-
 /** A running hako-vmm without a manager. */
 export class VmmWorker implements AsyncDisposable {
   readonly pid: number;
@@ -123,8 +116,7 @@ export class VmmWorker implements AsyncDisposable {
   readonly #log: Fd;
   #end: ProcessEnd | undefined;
 
-  constructor(options: WorkerOptions = {}) {
-    const { program = join(root, "dist/native/hako-vmm"), ids = [`${WORKER_ID}`, `${WORKER_ID}`] } = options;
+  constructor(program = join(root, "dist/native/hako-vmm"), arguments_ = [`${WORKER_ID}`, `${WORKER_ID}`]) {
     this.#directory = new TemporaryDirectory();
     this.#log = memfd("worker-log");
     using listener = unixListen(this.#socketPath, "seqpacket");
@@ -132,7 +124,7 @@ export class VmmWorker implements AsyncDisposable {
     using none = openFd("/dev/null", O.RDWR);
     const { pid, pidfd } = spawn({
       program: file.number,
-      arguments: ["hako-vmm", ...ids],
+      arguments: ["hako-vmm", ...arguments_],
       fds: [none.number, none.number, this.#log.number, listener.number],
       namespaces,
     });

@@ -18,8 +18,11 @@ export type AgentMethods = ServiceImplementation<typeof AgentServiceDefinition>;
 /** What the methods act on. */
 export interface AgentRuntime {
   readonly sandbox: Sandbox;
-  /** Ends the guest once the answers under way have left. */
-  powerOff(): void;
+  /**
+   * The sandbox is destroyed: ends the guest once the answers under way have left, or in a template makes the next
+   * sandbox, which is there when it resolves.
+   */
+  afterDestroy(): void | Promise<void>;
 }
 
 /** Service grpc.AgentService; methods that are not here answer UNIMPLEMENTED. */

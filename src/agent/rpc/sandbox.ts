@@ -1,7 +1,7 @@
 import type { AgentMethods, AgentRuntime } from "./agent-service.ts";
 
 /** The sandbox as a whole. */
-export function sandboxMethods({ sandbox, powerOff }: AgentRuntime): AgentMethods {
+export function sandboxMethods({ sandbox, afterDestroy }: AgentRuntime): AgentMethods {
   return {
     async createSandbox(request, { signal }) {
       await sandbox.create(request, signal);
@@ -9,7 +9,7 @@ export function sandboxMethods({ sandbox, powerOff }: AgentRuntime): AgentMethod
     },
     async destroySandbox(_request, { signal }) {
       await sandbox.destroy(signal);
-      powerOff();
+      await afterDestroy();
       return {};
     },
     async getOOMEvent(_request, { signal }) {

@@ -83,9 +83,11 @@ export function hypervisorTable(defaults: HypervisorDefaults) {
     factory: v.optional(
       v.object({
         enable_template: flag("Machines are clones of one that was booted before.", false, {
-          without: NOT_YET,
+          without: "runtime.template decides",
         }),
-        template_path: text("Where that machine is saved.", "/run/vc/vm/template", { without: NOT_YET }),
+        template_path: text("Where that machine is saved.", "/run/vc/vm/template", {
+          without: "templates are kept in hako's state directory",
+        }),
       }),
       {},
     ),

@@ -49,6 +49,11 @@ export const runtimeTable = v.object({
   disable_new_netns: flag("The machine stays in the host's network namespace and gets no interface.", false, {
     annotation: true,
   }),
+  template: choice(
+    "Whether sandboxes are clones of a machine that was booted before, where the monitor can do that: shared maps its memory copy-on-write, so that clones share what they do not change; private gives each its own copy, as pages that tenants share can tell one about another (cache side channels); off boots every machine.",
+    "shared",
+    { options: ["off", "private", "shared"] },
+  ),
   dan_conf: text(
     "Directory with <sandbox id>.json files that name the interfaces of a sandbox.",
     "/run/kata-containers/dans",

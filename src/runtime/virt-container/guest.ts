@@ -1,7 +1,14 @@
 import type { AgentAddress } from "#agent-client/address.ts";
 import { type AgentClient, connectAgent } from "#agent-client/client.ts";
 import { HakoError } from "#base/error.ts";
-import type { Hypervisor, Machine, MachineExit, MachineSpec, MachineState } from "#hypervisor/hypervisor.ts";
+import type {
+  Hypervisor,
+  Machine,
+  MachineExit,
+  MachineSpec,
+  MachineState,
+  RestoreSpec,
+} from "#hypervisor/hypervisor.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { GuestFailed, machineEnded } from "./guest-failed.ts";
 
@@ -10,7 +17,8 @@ const EXPLAIN_MS = 3000;
 
 export interface GuestOptions {
   readonly hypervisor: Hypervisor;
-  readonly machine: MachineSpec;
+  /** A machine that boots, or a saved one that goes on. */
+  readonly machine: MachineSpec | RestoreSpec;
   readonly agentAddress: AgentAddress;
   readonly connectTimeoutMs: number;
   readonly timeline: Timeline;
@@ -50,7 +58,9 @@ export class Guest implements AsyncDisposable {
     const { hypervisor, machine: spec, timeline } = options;
     await using undo = new AsyncDisposableStack();
     await options.saveState(hypervisor.plannedState(spec));
-    const machine = undo.use(await timeline.measure("VMM start", hypervisor.create(spec, signal)));
+    const launched =
+      "snapshotDir" in spec ? hypervisor.restore(spec, signal) : hypervisor.create(spec, signal);
+    const machine = undo.use(await timeline.measure("VMM start", launched));
     await options.saveState(machine.state);
     const bootMs = performance.now();
     await boot(machine, signal);
@@ -66,6 +76,16 @@ export class Guest implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<Guest> {
     return new Guest(machine, await connect(machine, options, signal), performance.now());
+  }
+
+  /**
+   * Lets go of the agent, so that nothing in the guest waits for this manager, and stops the guest where it is: it can be
+   * saved then. The machine stays this object's.
+   */
+  async freeze(signal?: AbortSignal): Promise<void> {
+    this.#ending = true;
+    this.#client.close();
+    await this.machine.pause(signal);
   }
 
   /** Why the agent was lost, when `error` says that it was; any other error comes back as it is. */

@@ -45,7 +45,15 @@ export function kernelParams(agentParam: string, spec: SandboxSpec, config: Conf
   const { enableDebug, logLevel } = config.agent.kata;
   const words = config.hypervisor.qemu.kernelParams.split(/\s+/).filter((word) => word !== "");
   const timing = spec.timing ? ["hako.timing"] : [];
-  return ["quiet", agentParam, `agent.log=${enableDebug ? "debug" : logLevel}`, ...timing, ...words];
+  const template = spec.cloning === "practice" ? ["agent.template"] : [];
+  return [
+    "quiet",
+    agentParam,
+    `agent.log=${enableDebug ? "debug" : logLevel}`,
+    ...timing,
+    ...template,
+    ...words,
+  ];
 }
 
 /** A wish for protection that nobody can grant is refused, not passed over. */

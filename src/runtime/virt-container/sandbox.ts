@@ -14,6 +14,7 @@ import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
 import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
 import type { ContainerState, SandboxState } from "#runtime/state.ts";
+import type { Template } from "#runtime/template/template-store.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
 import { adoptedPlan, ownIdentity } from "./adopted.ts";
@@ -31,6 +32,8 @@ const log = logger("sandbox");
 const KILLED_EXIT_CODE = 137;
 /** All that a machine keeps of its console. */
 const MAX_CONSOLE_BYTES = 64 * 1024;
+/** Twice what the kernel's generator holds. */
+const SEED_BYTES = 64;
 
 /** A sandbox in a virtual machine of its own. */
 export class VirtSandbox implements Sandbox {
@@ -129,22 +132,35 @@ export class VirtSandbox implements Sandbox {
     const link = this.#cleanup.use(await openAgentLink(this.dir));
     const network = await this.#openNetwork(signal);
     const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
-    for (const disk of files.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+    for (const disk of files.disks) {
+      await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
+    }
+    const template = await this.#findTemplate(choice, assets, signal);
+    const present = new Set(files.disks.map(({ serial }) => serial));
     const guest = await Guest.start(
       {
         hypervisor: choice.hypervisor,
-        machine: {
-          id: this.id,
-          runDir: this.dir,
-          machineType: this.#plan.machineType,
-          kernelFd: files.kernelFd,
-          initrdFd: files.initrdFd,
-          kernelParams: kernelParams(link.kernelParam, this.#spec, config),
-          vcpus: this.#plan.vcpus,
-          memoryMib: this.#plan.memoryMib,
-          devices: this.#devices.specs,
-          agent: link.channel,
-        },
+        machine: template
+          ? {
+              id: this.id,
+              runDir: this.dir,
+              snapshotDir: template.dir,
+              agent: link.channel,
+              devices: this.#devices.specs.filter(({ id }) => present.has(id)),
+              memory: config.runtime.template === "private" ? "private" : "shared",
+            }
+          : {
+              id: this.id,
+              runDir: this.dir,
+              machineType: this.#plan.machineType,
+              kernelFd: files.kernelFd,
+              initrdFd: files.initrdFd,
+              kernelParams: kernelParams(link.kernelParam, this.#spec, config),
+              vcpus: this.#plan.vcpus,
+              memoryMib: this.#plan.memoryMib,
+              devices: this.#devices.specs,
+              agent: link.channel,
+            },
         agentAddress: link.address,
         connectTimeoutMs: config.agent.kata.reconnectTimeoutMs,
         timeline,
@@ -154,11 +170,43 @@ export class VirtSandbox implements Sandbox {
     );
     this.#runGuest(guest, link.address);
     timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
-    this.#devices.bind(guest.machine);
+    if (template) {
+      await timeline.measure("own identity", this.#individualize(guest, signal));
+      await timeline.measure("devices", this.#devices.bindRestored(guest.machine, present, signal));
+    } else {
+      this.#devices.bind(guest.machine);
+    }
     this.#network = network;
     await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
     this.state.status = status;
     void this.#watchOom(guest);
+  }
+
+  async save(dir: string, signal?: AbortSignal): Promise<void> {
+    const guest = this.#lookupGuest();
+    await guest.agent.destroySandbox({}, signal ? { signal } : {});
+    await guest.freeze(signal);
+    await guest.machine.save(dir, signal);
+  }
+
+  /** What to clone the machine from; undefined when it is to boot. */
+  async #findTemplate(
+    { hypervisor }: ChosenHypervisor,
+    assets: Assets,
+    signal?: AbortSignal,
+  ): Promise<Template | undefined> {
+    const { config } = this.#context;
+    const { machineType } = this.#plan;
+    if (this.#spec.cloning !== undefined || config.runtime.template === "off") return undefined;
+    if (!hypervisor.capabilities({ machineType }).has("snapshot")) return undefined;
+    const { provideTemplate } = await import("./template.ts");
+    return provideTemplate({ hypervisor, assets, plan: this.#plan }, this.#context, signal);
+  }
+
+  /** Before anything else happens in a clone: its random numbers must not be those of its siblings. */
+  async #individualize({ agent }: Guest, signal?: AbortSignal): Promise<void> {
+    const data = crypto.getRandomValues(new Uint8Array(SEED_BYTES));
+    await agent.reseedRandomDev({ data }, signal ? { signal } : {});
   }
 
   /** Takes over what another manager had started. On failure the machine is left as it is. */

@@ -22,7 +22,7 @@ _hako; printf '%s\\n' "\${COMPREPLY[@]}"`;
 
 describe("the bash completion", () => {
   test("offers commands", async () => {
-    expect(await complete("hako in")).toEqual(["inspect"]);
+    expect(await complete("hako in")).toEqual(["inspect", "install"]);
     expect(await complete("hako ")).toContain("run");
   });
 
