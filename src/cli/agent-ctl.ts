@@ -8,8 +8,8 @@ export const command: Command = {
   details: `ADDRESS is unix://PATH, unix://@NAME, vsock://CID:PORT, hvsock://PATH:PORT (Firecracker, Cloud Hypervisor), serial://PATH
 or tcp://127.0.0.1:PORT. CALL is a call of the agent's protocol by its name, as GetGuestDetails; "list" prints all of them,
 "list CALL" the fields of a request. Each ARGUMENT adds to the request: json://{...}, file://PATH (JSON), NAME=VALUE, or
-NAME=@PATH for the content of a file; dots in NAME lead into messages, as process.Args=["ls"]. Bytes are base64 in JSON, plain text in
-NAME=VALUE. Several calls over one connection are given by -c. The exit code is 1 when a call fails.`,
+NAME=@PATH for the content of a file; dots in NAME lead into messages, as process.Args=["ls"]. Bytes are base64 in JSON,
+plain text in NAME=VALUE. Several calls over one connection are given by -c. The exit code is 1 when a call fails.`,
   options: [
     { name: "server-addr", kind: "value", placeholder: "ADDRESS", help: "Where the agent answers" },
     {
