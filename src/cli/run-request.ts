@@ -9,9 +9,13 @@ import { randomName } from "./random-name.ts";
 
 /** All that a manager needs to know; plain data that also goes to a detached manager as JSON. */
 export interface RunRequest {
+  /** The runtime handler's name. */
+  readonly runtime: RuntimeName;
   readonly sandbox: SandboxSpec;
   readonly container: ContainerSpec;
 }
+
+export type RuntimeName = "virt_container" | "linux_container";
 
 const SHORT_ID_LENGTH = 12;
 const MIB = 1024 * 1024;
@@ -54,7 +58,8 @@ export function parseRunRequest(
     stdin: input.flag("interactive"),
     ...(cpus === undefined ? {} : { cpus }),
   };
-  return { sandbox: buildSandboxSpec(input, { id, hostname, memory, cpus }), container };
+  const runtime = input.value("runtime") === "linux" ? "linux_container" : "virt_container";
+  return { runtime, sandbox: buildSandboxSpec(input, { id, hostname, memory, cpus }), container };
 }
 
 interface Sizes {

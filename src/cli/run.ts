@@ -1,6 +1,7 @@
 import { HakoError } from "#base/error.ts";
 import type { Command } from "./command.ts";
 import { JSON_OPTION } from "./command.ts";
+import { printError } from "./output.ts";
 
 export const command: Command = {
   name: "run",
@@ -19,6 +20,9 @@ it wrote to its root file system is gone with its virtual machine.
 With --net tap the host has one end of the container's network at the first address of a small network of its own; the
 container's default route leads there. hako sets up neither address translation nor name servers. With --net netns:PATH the
 container gets the interfaces, addresses and routes of a network namespace that exists already.
+
+With --runtime linux there is NO virtual machine: the container is a set of processes on this host, in namespaces of its own, and
+shares the host's kernel with everything else. Use it for trying things and for tests, not for code that nobody trusts.
 
 A file given with --volume is copied into the container when it starts. A directory needs ":ro" and is packed into a
 read-only image.`,
@@ -57,6 +61,13 @@ read-only image.`,
       kind: "value",
       placeholder: "SIZE",
       help: "Memory of the virtual machine (default: 256m)",
+    },
+    {
+      name: "runtime",
+      kind: "value",
+      placeholder: "KIND",
+      choices: ["vm", "linux"],
+      help: "vm, or linux: no virtual machine, the host's kernel (default: vm)",
     },
     {
       name: "hypervisor",
@@ -108,6 +119,9 @@ read-only image.`,
   async run(input) {
     const { parseRunRequest } = await import("./run-request.ts");
     const request = parseRunRequest(input, process.cwd(), process.env);
+    if (request.runtime === "linux_container") {
+      printError("no virtual machine (--runtime linux): the container shares the kernel of this host");
+    }
     if (input.flag("detach")) {
       if (input.optional("timing") !== undefined) {
         throw new HakoError("INVALID_ARGUMENT", "--timing tells about a run in the foreground: leave out -d");

@@ -5,7 +5,8 @@ import type { StateStore } from "./state-store.ts";
 import type { Timeline } from "./timeline.ts";
 
 /**
- * Makes sandboxes of one kind. Kata's names: `virt_container` puts a sandbox into a virtual machine.
+ * Makes sandboxes of one kind. Kata's names: `virt_container` puts a sandbox into a virtual machine, `linux_container`
+ * only into namespaces of this host.
  * Whoever holds a Sandbox disposes of it, whether it was started or not.
  */
 export interface RuntimeHandler {

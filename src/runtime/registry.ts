@@ -9,6 +9,10 @@ const FACTORIES: ReadonlyMap<string, Factory> = new Map<string, Factory>([
     "virt_container",
     async (context) => new (await import("./virt-container/handler.ts")).VirtContainerHandler(context),
   ],
+  [
+    "linux_container",
+    async (context) => new (await import("./linux-container/handler.ts")).LinuxContainerHandler(context),
+  ],
 ]);
 
 /** Throws NOT_FOUND for an unknown name. */

@@ -30,10 +30,20 @@ export interface SandboxState {
   readonly sharedShmMib?: number;
   status: SandboxStatus;
   machine?: MachineRecord;
+  /** Of a sandbox without a machine. */
+  hostAgent?: HostAgentState;
   /** Where the agent is reached, as `formatAddress` writes it. */
   agentAddress?: string;
   network?: NetworkState;
   containers: ContainerState[];
+}
+
+/** What has to be ended when a sandbox without a machine is cleaned up. */
+export interface HostAgentState {
+  /** Absent until it runs. */
+  readonly process?: ProcessIdentity;
+  /** The directory of its cgroup, with all containers below. */
+  readonly cgroup: string;
 }
 
 export interface MachineRecord {
@@ -99,7 +109,8 @@ export function parseState(text: string, path: string): SandboxState {
     typeof value.status === "string" &&
     isProcess(value.manager) &&
     Array.isArray(value.containers) &&
-    (value.machine === undefined || (isObject(value.machine) && isMonitor(value.machine.monitor)));
+    (value.machine === undefined || (isObject(value.machine) && isMonitor(value.machine.monitor))) &&
+    (value.hostAgent === undefined || isHostAgent(value.hostAgent));
   if (!sound) throw new HakoError("DATA_LOSS", `State file "${path}" is damaged`);
   return value as unknown as SandboxState;
 }
@@ -110,6 +121,14 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isProcess(value: unknown): boolean {
   return isObject(value) && Number.isSafeInteger(value.pid) && Number.isSafeInteger(value.startTime);
+}
+
+function isHostAgent(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    typeof value.cgroup === "string" &&
+    (value.process === undefined || isProcess(value.process))
+  );
 }
 
 function isMonitor(value: unknown): boolean {

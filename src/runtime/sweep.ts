@@ -2,7 +2,7 @@ import { DEFAULT_CONFIG } from "#config/config.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { processStartTime } from "#sys/process.ts";
 import { logger } from "#telemetry/log.ts";
-import type { ProcessIdentity } from "./state.ts";
+import type { ProcessIdentity, SandboxState } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
 const log = logger("sweep");
@@ -42,15 +42,14 @@ function isAlive({ pid, startTime }: ProcessIdentity): boolean {
 /** Ends what is left of a sandbox and forgets it, whatever its state says. Call it with the store's lock held. */
 export async function removeSandbox(store: StateStore, id: string): Promise<void> {
   const state = await store.findReadable(id);
-  if (state !== undefined && state !== "unreadable" && state.machine)
-    await cleanUpMachine(state.machine.monitor);
+  if (state !== undefined && state !== "unreadable") await cleanUp(state);
   await store.remove(id, state === "unreadable" ? undefined : state?.name);
 }
 
 async function recover(store: StateStore, id: string): Promise<void> {
   const state = await store.find(id);
   log.info("the manager of a sandbox is gone", { id, status: state?.status });
-  if (state?.machine) await cleanUpMachine(state.machine.monitor);
+  if (state) await cleanUp(state);
   if (!state || state.status === "creating" || state.autoRemove) return store.remove(id, state?.name);
   state.status = "stopped";
   for (const container of state.containers) {
@@ -61,6 +60,11 @@ async function recover(store: StateStore, id: string): Promise<void> {
     container.error = "The manager of the sandbox died";
   }
   await store.save(state);
+}
+
+async function cleanUp({ machine, hostAgent }: SandboxState): Promise<void> {
+  if (machine) await cleanUpMachine(machine.monitor);
+  if (hostAgent) await (await import("./linux-container/leftover.ts")).endHostAgent(hostAgent);
 }
 
 /** The driver that made the machine ends what is left of it. */

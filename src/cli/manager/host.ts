@@ -54,7 +54,7 @@ export class SandboxHost implements AsyncDisposable {
     const paths = findPaths();
     const config = await loadConfig(paths.configFile, paths.configDialect);
     const store = new StateStore(paths.runDir);
-    const handler = await lookupHandler("virt_container", { paths, config, store, timeline });
+    const handler = await lookupHandler(request.runtime, { paths, config, store, timeline });
     await using cleanup = new AsyncDisposableStack();
 
     const gone = Promise.withResolvers<void>();

@@ -1,0 +1,231 @@
+import type { AgentAddress } from "#agent-client/address.ts";
+import type { AgentClient } from "#agent-client/client.ts";
+import { HakoError } from "#base/error.ts";
+import { Mutex } from "#base/mutex.ts";
+import { PhaseBudget } from "#base/phase-budget.ts";
+import { LoopDevice } from "#linux/loop-device.ts";
+import { parseSignal } from "#oci/signal.ts";
+import { diskPath } from "#resource/storage.ts";
+import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
+import type { HandlerContext } from "#runtime/handler.ts";
+import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
+import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
+import type { ContainerState, SandboxState } from "#runtime/state.ts";
+import type { Timeline } from "#runtime/timeline.ts";
+import { type ContainerHost, type ContainerPlan, VirtContainer } from "#runtime/virt-container/container.ts";
+import { planContainer } from "#runtime/virt-container/container-plan.ts";
+import { logger } from "#telemetry/log.ts";
+import { HostAgent } from "./host-agent.ts";
+import { fitRlimits } from "./host-limit.ts";
+import { relocateAgent } from "./relocated-agent.ts";
+
+const log = logger("linux-container");
+const MIB = 1024 * 1024;
+/** 128 + SIGKILL. */
+const KILLED_EXIT_CODE = 137;
+
+type Agent = AgentClient["agent"];
+
+/** A sandbox in namespaces of this host. */
+export class LinuxSandbox implements Sandbox {
+  readonly id: string;
+  readonly dir: string;
+  readonly timeline: Timeline;
+  readonly state: SandboxState;
+  readonly containers = new Map<string, VirtContainer>();
+  readonly #spec: SandboxSpec;
+  readonly #context: HandlerContext;
+  readonly #mutex = new Mutex();
+  readonly #cleanup = new AsyncDisposableStack();
+  readonly #broken = Promise.withResolvers<never>();
+  readonly #loops = new Map<string, LoopDevice>();
+  readonly #outOfMemory: ((containerId: string) => void)[] = [];
+  #running: { readonly host: HostAgent; readonly agent: Agent } | undefined;
+  #finished = false;
+
+  constructor(spec: SandboxSpec, state: SandboxState, context: HandlerContext) {
+    this.id = spec.id;
+    this.dir = context.store.sandboxDir(spec.id);
+    this.timeline = context.timeline;
+    this.state = state;
+    this.#spec = spec;
+    this.#context = context;
+    this.#cleanup.defer(() => this.#finish());
+    this.#broken.promise.catch(() => {});
+  }
+
+  get broken(): Promise<never> {
+    return this.#broken.promise;
+  }
+
+  async addContainer(request: ContainerSpec | BundleSpec, signal?: AbortSignal): Promise<VirtContainer> {
+    nextStatus(SANDBOX_TRANSITIONS, this.state.status, "add container", this.#subject);
+    if (this.containers.has(request.id)) {
+      throw new HakoError("ALREADY_EXISTS", `Sandbox "${this.state.name}" has a container "${request.id}"`);
+    }
+    const budget = new PhaseBudget(`create container "${request.id.slice(0, 12)}"`, this.#createTimeoutMs);
+    const memoryMib = this.#spec.memoryMib ?? this.#context.config.hypervisor.qemu.defaultMemory;
+    const { stateDir } = this.#context.paths;
+    const volume = { sharedShm: false, stateDir, emptyDirMode: this.#context.config.runtime.emptydirMode };
+    const preparing = planContainer(request, { containerMemory: memoryMib * MIB, volume, budget }, signal);
+    const planned = this.#withoutMachineSize(request, await this.timeline.measure("image", preparing));
+    const plan = { ...planned, spec: fitRlimits(planned.spec) };
+    const release = this.#cleanup.use(new AsyncDisposableStack());
+    release.use(plan.resources);
+    for (const { serial, fd, readOnly = true } of plan.resources.disks) {
+      const loop = release.use(LoopDevice.attach(fd, { readOnly }));
+      this.#loops.set(diskPath(serial), loop);
+      release.defer(() => void this.#loops.delete(diskPath(serial)));
+    }
+    const state = describeContainer(request, plan);
+    const container = new VirtContainer(this.#containerHost(state, release), state, plan, budget);
+    await this.#update(() => {
+      this.state.containers.push(state);
+      this.containers.set(request.id, container);
+    });
+    return container;
+  }
+
+  async start(signal?: AbortSignal): Promise<void> {
+    const status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "start", this.#subject);
+    const { kata } = this.#context.config.agent;
+    const starting = HostAgent.start(
+      {
+        id: this.id,
+        directory: this.dir,
+        connectTimeoutMs: kata.reconnectTimeoutMs,
+        logLevel: kata.enableDebug ? "debug" : kata.logLevel,
+        saveState: (hostAgent) =>
+          this.#update(() => {
+            this.state.hostAgent = hostAgent;
+          }),
+      },
+      signal,
+    );
+    const host = this.#cleanup.use(await this.timeline.measure("agent answers", starting));
+    host.broken.catch((error) => this.#broken.reject(error));
+    const agent = relocateAgent(host.agent, host.runDirectory, (path) => this.#loops.get(path)?.path);
+    this.#running = { host, agent };
+    const request = { hostname: this.#spec.hostname, sandboxId: this.id };
+    await this.timeline.measure("sandbox created", agent.createSandbox(request, signal ? { signal } : {}));
+    await this.#update(() => {
+      this.state.status = status;
+    });
+    void this.#watchOom(agent);
+  }
+
+  lookupAgent(): { agent: Agent; address: AgentAddress } {
+    const { agent, host } = this.#lookupRunning();
+    return { agent, address: host.address };
+  }
+
+  onOutOfMemory(listener: (containerId: string) => void): void {
+    this.#outOfMemory.push(listener);
+  }
+
+  async removeOnStop(): Promise<void> {
+    await this.#update(() => {
+      this.state.autoRemove = true;
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#cleanup.disposeAsync();
+  }
+
+  get #subject(): string {
+    return `sandbox "${this.state.name}"`;
+  }
+
+  get #createTimeoutMs(): number {
+    return this.#context.config.agent.kata.createContainerTimeout * 1000;
+  }
+
+  #lookupRunning() {
+    if (this.#running) return this.#running;
+    throw new HakoError("FAILED_PRECONDITION", `Cannot use ${this.#subject}: it has not started`);
+  }
+
+  /** The size that a machine would have is no limit that anybody asked for. */
+  #withoutMachineSize(request: ContainerSpec | BundleSpec, plan: ContainerPlan): ContainerPlan {
+    const { linux } = plan.spec;
+    const asked =
+      "config" in request || request.memoryLimit !== undefined || this.#spec.memoryMib !== undefined;
+    if (asked || !linux?.resources) return plan;
+    const { memory: _, ...resources } = linux.resources;
+    return { ...plan, spec: { ...plan.spec, linux: { ...linux, resources } } };
+  }
+
+  #containerHost(state: ContainerState, release: AsyncDisposableStack): ContainerHost {
+    return {
+      createTimeoutMs: this.#createTimeoutMs,
+      agent: () => this.#lookupRunning().agent,
+      explain: (error) => this.#running?.host.explain(error) ?? Promise.resolve(error),
+      update: (change) => this.#update(change),
+      async beforeStart() {},
+      release: async () => {
+        await release.disposeAsync();
+        await this.#update(() => {
+          this.containers.delete(state.id);
+          this.state.containers = this.state.containers.filter((other) => other !== state);
+        });
+      },
+    };
+  }
+
+  /** Notes which containers ran out of memory, for as long as the agent is there. */
+  async #watchOom(agent: Agent): Promise<void> {
+    try {
+      for (;;) {
+        const { containerId } = await agent.getOOMEvent({});
+        log.warn("a container ran out of memory", { container: containerId });
+        const state = this.state.containers.find(({ id }) => id === containerId);
+        if (state) state.oomKilled = true;
+        for (const listener of this.#outOfMemory) listener(containerId);
+      }
+    } catch (error) {
+      log.debug("the watch for memory ended", { error });
+    }
+  }
+
+  /** Changes the state and has it on disk when this resolves. */
+  async #update(change: () => void): Promise<void> {
+    using _ = await this.#mutex.lock();
+    change();
+    if (!this.#finished) await this.#context.store.save(this.state);
+  }
+
+  /** The last step of the end: nothing runs any more. */
+  async #finish(): Promise<void> {
+    const { store } = this.#context;
+    using _ = await this.#mutex.lock();
+    this.#finished = true;
+    for (const container of this.containers.values()) {
+      container.stopped(KILLED_EXIT_CODE, "The sandbox was stopped");
+    }
+    using _lock = await store.lock();
+    const started = this.state.containers.some(({ startedAt }) => startedAt !== undefined);
+    if (this.state.autoRemove || !started) return await store.remove(this.id, this.state.name);
+    this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
+    await store.save(this.state);
+  }
+}
+
+function describeContainer(
+  request: ContainerSpec | BundleSpec,
+  { spec, resources: { image } }: ContainerPlan,
+): ContainerState {
+  const stopSignal = image.config.StopSignal || "SIGTERM";
+  // An image with a signal that there is none of is refused now.
+  parseSignal(stopSignal);
+  return {
+    id: request.id,
+    image: "image" in request ? request.image : request.imageName,
+    imageDigest: image.digest,
+    args: spec.process?.args ?? [],
+    terminal: spec.process?.terminal ?? false,
+    stopSignal,
+    createdAt: new Date().toISOString(),
+    status: "creating",
+  };
+}
