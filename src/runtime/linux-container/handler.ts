@@ -51,13 +51,14 @@ export class LinuxContainerHandler implements RuntimeHandler {
   }
 }
 
-function checkSpec({ hypervisor, machineType, network, keeper }: SandboxSpec): void {
+function checkSpec({ hypervisor, machineType, network, keeper, cloning }: SandboxSpec): void {
   const refuse = (what: string) => {
     throw new HakoError("INVALID_ARGUMENT", `A sandbox without a virtual machine has no ${what}`);
   };
   if (hypervisor !== undefined) refuse(`hypervisor "${hypervisor}"`);
   if (machineType !== undefined) refuse(`machine type "${machineType}"`);
   if (keeper !== undefined) refuse("keeper");
+  if (cloning === "practice") refuse("machine to be saved");
   if (network === "none") return;
   throw new HakoError(
     "UNIMPLEMENTED",

@@ -114,6 +114,10 @@ export class LinuxSandbox implements Sandbox {
     void this.#watchOom(agent);
   }
 
+  async save(): Promise<never> {
+    throw new HakoError("UNIMPLEMENTED", `Cannot save ${this.#subject}: it has no machine`);
+  }
+
   lookupAgent(): { agent: Agent; address: AgentAddress } {
     const { agent, host } = this.#lookupRunning();
     return { agent, address: host.address };
