@@ -86,16 +86,10 @@ export class EventPublisher implements EventSink {
     let pauseMs = FIRST_PAUSE_MS;
     for (let [envelope] = this.#waiting; envelope && !this.#stop.signal.aborted; [envelope] = this.#waiting) {
       try {
-        await this.#send(address, envelope);
+        await this.#send(await this.#connected(address), envelope);
         if (this.#waiting[0] === envelope) this.#waiting.shift();
         pauseMs = FIRST_PAUSE_MS;
-      } catch (caught) {
-        const error = HakoError.from(caught);
-        if (isRefusal(error)) {
-          log.warn("containerd refuses an event", { topic: envelope.topic, error });
-          if (this.#waiting[0] === envelope) this.#waiting.shift();
-          continue;
-        }
+      } catch (error) {
         log.debug("an event waits", { topic: envelope.topic, error });
         await Bun.sleep(pauseMs);
         pauseMs = Math.min(pauseMs * 2, LAST_PAUSE_MS);
@@ -103,13 +97,23 @@ export class EventPublisher implements EventSink {
     }
   }
 
-  async #send(address: string, envelope: Envelope): Promise<void> {
+  /** Throws when the event should be sent again. */
+  async #send(client: TtrpcClient, envelope: Envelope): Promise<void> {
+    const metadata = new Map([[NAMESPACE_KEY, [this.#namespace]]]);
+    try {
+      await createClient(EventsDefinition, client).forward(
+        { envelope },
+        { timeoutMs: CALL_TIMEOUT_MS, metadata },
+      );
+    } catch (error) {
+      if (!isRefusal(HakoError.from(error))) throw error;
+      log.warn("containerd refuses an event", { topic: envelope.topic, error });
+    }
+  }
+
+  async #connected(address: string): Promise<TtrpcClient> {
     this.#client ??= await this.#connect(address);
-    const events = createClient(EventsDefinition, this.#client);
-    await events.forward(
-      { envelope },
-      { timeoutMs: CALL_TIMEOUT_MS, metadata: new Map([[NAMESPACE_KEY, [this.#namespace]]]) },
-    );
+    return this.#client;
   }
 
   async #connect(address: string): Promise<TtrpcClient> {
