@@ -25,7 +25,7 @@ export class MetricsMerger {
       if (name === undefined) continue;
       if (prefixes.length > 0 && !prefixes.some((prefix) => name.startsWith(prefix))) continue;
       if (line.startsWith("#")) this.#describe(line);
-      else this.#sample(line, own);
+      else this.#sample(line, own, Object.keys(labels));
     }
   }
 
@@ -50,9 +50,10 @@ export class MetricsMerger {
     else if (/^(counter|gauge|histogram|summary|untyped)$/.test(rest)) family.type ||= rest;
   }
 
-  #sample(line: string, own: readonly string[]): void {
+  #sample(line: string, own: readonly string[], reserved: readonly string[]): void {
     const [, name = "", given = "", value = ""] = SAMPLE.exec(line) ?? [];
-    if (!NUMBER.test(value)) return;
+    // A label twice would make a reader refuse all of the text.
+    if (!NUMBER.test(value) || labelNames(given).some((label) => reserved.includes(label))) return;
     const labels = [...own, ...(given === "" ? [] : [given.replace(/,$/, "")])];
     this.#family(name).samples.push(`${name}${labels.length > 0 ? `{${labels.join(",")}}` : ""} ${value}`);
   }
@@ -64,6 +65,10 @@ export class MetricsMerger {
     this.#families.set(name, family);
     return family;
   }
+}
+
+function labelNames(text: string): string[] {
+  return [...text.matchAll(/([a-zA-Z_][a-zA-Z0-9_]*)="(?:[^"\\\n]|\\.)*"/g)].map(([, name = ""]) => name);
 }
 
 function escapeLabel(value: string): string {
