@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import type { Spec } from "#oci/runtime-spec.ts";
-import { buildBundleSpec, sharesPids, sortMounts } from "#runtime/virt-container/bundle-spec.ts";
+import { buildBundleSpec, sharesPids } from "#runtime/virt-container/bundle-spec.ts";
 
 const MIB = 1024 * 1024;
-const resources = { rootPath: "/run/kata-containers/c/rootfs", mounts: [] };
+const resources = { rootPath: "/run/kata-containers/c/rootfs", mounts: [], specDevices: [] };
 const config: Spec = {
   ociVersion: "1.0.2",
   process: { args: ["sh"], cwd: "/", user: { uid: 1, gid: 2 }, apparmorProfile: "p", selinuxLabel: "l" },
@@ -32,11 +32,11 @@ const config: Spec = {
 
 describe("buildBundleSpec()", () => {
   test("keeps what makes sense in a guest", () => {
-    const spec = buildBundleSpec("c", config, [], resources, 192 * MIB);
+    const spec = buildBundleSpec("c", config, resources, 192 * MIB);
     expect(spec.root).toEqual({ path: resources.rootPath, readonly: true });
     expect(spec.process).toEqual({ args: ["sh"], cwd: "/", user: { uid: 1, gid: 2 } });
     expect(spec.annotations).toEqual({ a: "b" });
-    expect(spec.linux).not.toHaveProperty("devices");
+    expect(spec.linux?.devices).toEqual([]);
     expect(spec.linux).not.toHaveProperty("mountLabel");
     expect(spec.linux).toMatchObject({
       cgroupsPath: "/hako/c",
@@ -53,7 +53,7 @@ describe("buildBundleSpec()", () => {
 
   test("a container cannot have more than the machine, and has limits of its own in any case", () => {
     const limit = (memory: object) =>
-      buildBundleSpec("c", { ...config, linux: { resources: { memory } } }, [], resources, 192 * MIB).linux
+      buildBundleSpec("c", { ...config, linux: { resources: { memory } } }, resources, 192 * MIB).linux
         ?.resources?.memory?.limit;
     expect(limit({})).toBe(192 * MIB);
     expect(limit({ limit: -1 })).toBe(192 * MIB);
@@ -62,13 +62,13 @@ describe("buildBundleSpec()", () => {
 
   test("all devices stay all devices, as privileged containers ask", () => {
     const devices = [{ allow: true, access: "rwm" }];
-    const spec = buildBundleSpec("c", { ...config, linux: { resources: { devices } } }, [], resources, MIB);
+    const spec = buildBundleSpec("c", { ...config, linux: { resources: { devices } } }, resources, MIB);
     expect(spec.linux?.resources?.devices).toEqual([{ allow: true, access: "rwm" }]);
   });
 
   test("a configuration without a process is refused", () => {
     const { process: _, ...rest } = config;
-    expect(() => buildBundleSpec("c", rest, [], resources, MIB)).toThrow("no process");
+    expect(() => buildBundleSpec("c", rest, resources, MIB)).toThrow("no process");
   });
 });
 
@@ -77,47 +77,4 @@ test("process ids are shared when the pod's first container is named", () => {
   expect(sharesPids({ ...config, linux: { namespaces: [{ type: "pid", path: "/proc/7/ns/pid" }] } })).toBe(
     true,
   );
-});
-
-test("mounts are sorted by where they come from, and keep their order", () => {
-  const proc = { destination: "/proc", type: "proc", source: "proc" };
-  const hosts = { destination: "/etc/hosts", type: "bind", source: "/h/hosts", options: ["rbind", "rw"] };
-  const secret = { destination: "/secret", source: "/h/secret", options: ["bind", "ro", "nosuid"] };
-  const shm = { destination: "/dev/shm", type: "bind", source: "/h/shm", options: ["rbind", "nosuid", "rw"] };
-  const empty = {
-    destination: "/cache",
-    type: "bind",
-    source: "/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/cache",
-    options: ["rbind", "rw"],
-  };
-  const asked = [proc, hosts, secret, shm, empty];
-  const { volumes, own, storages } = sortMounts(asked, true);
-  expect(volumes).toEqual([
-    { hostPath: "/h/hosts", guestPath: "/etc/hosts", readOnly: false },
-    { hostPath: "/h/secret", guestPath: "/secret", readOnly: true },
-  ]);
-  expect(own.map(({ destination, type, source }) => [destination, type, source])).toEqual([
-    ["/proc", "proc", "proc"],
-    ["/dev/shm", "bind", "/run/kata-containers/sandbox/shm"],
-    ["/cache", "bind", "/run/kata-containers/sandbox/local/cache"],
-  ]);
-  expect(storages).toMatchObject([
-    { driver: "local", mountPoint: "/run/kata-containers/sandbox/local/cache" },
-  ]);
-  expect(sortMounts([shm], false).own[0]).toMatchObject({ type: "tmpfs" });
-  const mounted = [
-    { destination: "/secret", type: "bind", source: "/guest/secret", options: ["rbind", "ro"] },
-    { destination: "/etc/hosts", type: "bind", source: "/guest/hosts", options: ["bind"] },
-  ];
-  const spec = buildBundleSpec(
-    "c",
-    { ...config, mounts: asked },
-    own,
-    { ...resources, mounts: mounted },
-    MIB,
-  );
-  expect(spec.mounts?.map(({ destination }) => destination)).toEqual(
-    asked.map(({ destination }) => destination),
-  );
-  expect(spec.mounts?.[2]).toEqual({ ...mounted[0], options: ["rbind", "ro", "nosuid"] } as never);
 });
