@@ -165,6 +165,8 @@ export interface Machine extends AsyncDisposable {
    * without the capability.
    */
   save(dir: string, signal?: AbortSignal): Promise<void>;
+  /** Ids of the threads that run the vCPUs, in the order of these; absent where the driver cannot tell. */
+  vcpuThreads?(signal?: AbortSignal): Promise<readonly number[]>;
   /** Ends guest and monitor at once and frees all that belongs to them. Idempotent; never throws. */
   stop(): Promise<void>;
   /** What the guest has printed so far, its last `maxBytes` (at most 64 KiB are kept), without control characters. */

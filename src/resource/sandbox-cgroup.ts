@@ -1,4 +1,4 @@
-import { HostCgroup } from "#linux/cgroup/host/host-cgroup.ts";
+import { cgroupRoots, HostCgroup } from "#linux/cgroup/host/host-cgroup.ts";
 import { type CgroupLayout, findCgroupLayout, resolveCgroupPath } from "#linux/cgroup/host/layout.ts";
 
 /** Where processes of sandboxes go that do nothing for a container's vCPUs. */
@@ -36,10 +36,9 @@ export class SandboxCgroup implements AsyncDisposable {
   }: SandboxCgroupOptions): SandboxCgroup {
     const sandbox = HostCgroup.create(resolveCgroupPath(cgroupsPath), layout);
     try {
-      const parted = !only && layout.legacy.length > 0;
       return new SandboxCgroup(
         sandbox,
-        parted ? HostCgroup.create(`${OVERHEAD_PATH}/${sandboxId}`, layout) : undefined,
+        isParted(only, layout) ? HostCgroup.create(`${OVERHEAD_PATH}/${sandboxId}`, layout) : undefined,
       );
     } catch (error) {
       void sandbox.remove();
@@ -47,9 +46,11 @@ export class SandboxCgroup implements AsyncDisposable {
     }
   }
 
-  /** All directories, children first; for the sandbox's state. */
-  get directories(): string[] {
-    return [...this.#sandbox.directories, ...(this.#overhead?.directories ?? [])];
+  /** The directories that `create` would use, for the sandbox's state: `removeCgroups` takes them away again. */
+  static plan({ cgroupsPath, sandboxId, only, layout = findCgroupLayout() }: SandboxCgroupOptions): string[] {
+    const paths = [resolveCgroupPath(cgroupsPath)];
+    if (isParted(only, layout)) paths.push(`${OVERHEAD_PATH}/${sandboxId}`, OVERHEAD_PATH);
+    return paths.flatMap((path) => cgroupRoots(layout).map((root) => `${root}${path}`));
   }
 
   /** Takes the monitor's processes in. `vcpuThreads`: threads of theirs that run the guest. */
@@ -71,4 +72,8 @@ export class SandboxCgroup implements AsyncDisposable {
     await this.#overhead?.remove();
     await this.#sandbox.remove();
   }
+}
+
+function isParted(only: boolean, { legacy }: CgroupLayout): boolean {
+  return !only && legacy.length > 0;
 }

@@ -1,5 +1,6 @@
 import type { AgentAddress } from "#agent-client/address.ts";
 import type { AgentClient } from "#agent-client/client.ts";
+import type { ResourceLimits } from "#resource/machine-size.ts";
 import type { BundleSpec, Container, ContainerSpec } from "./container.ts";
 import type { SandboxState } from "./state.ts";
 import type { Timeline } from "./timeline.ts";
@@ -19,8 +20,13 @@ export interface SandboxSpec {
   readonly hypervisor?: string;
   /** The driver's word; the configuration's choice when absent. */
   readonly machineType?: string;
+  /** The machine's own size; by default it follows from the limits and the configuration. */
   readonly vcpus?: number;
   readonly memoryMib?: number;
+  /** What the containers may use together, as far as that is known before they are there. */
+  readonly limits?: ResourceLimits;
+  /** Cgroup of the host for the sandbox's processes: a path, or systemd's `SLICE:PREFIX:NAME`. None when absent. */
+  readonly cgroupsPath?: string;
   /** Containers are added after the start: the machine must take disks then. */
   readonly hotplug?: boolean;
   readonly network: NetworkMode;

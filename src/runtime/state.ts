@@ -35,6 +35,8 @@ export interface SandboxState {
   /** Where the agent is reached, as `formatAddress` writes it. */
   agentAddress?: string;
   network?: NetworkState;
+  /** Directories of the host's cgroups, which go with the sandbox. */
+  cgroups?: readonly string[];
   containers: ContainerState[];
 }
 

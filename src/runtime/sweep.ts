@@ -62,9 +62,10 @@ async function recover(store: StateStore, id: string): Promise<void> {
   await store.save(state);
 }
 
-async function cleanUp({ machine, hostAgent }: SandboxState): Promise<void> {
+async function cleanUp({ machine, hostAgent, cgroups = [] }: SandboxState): Promise<void> {
   if (machine) await cleanUpMachine(machine.monitor);
   if (hostAgent) await (await import("./linux-container/leftover.ts")).endHostAgent(hostAgent);
+  if (cgroups.length > 0) await (await import("#linux/cgroup/host/host-cgroup.ts")).removeCgroups(cgroups);
 }
 
 /** The driver that made the machine ends what is left of it. */

@@ -59,24 +59,22 @@ export const runtimeTable = v.object({
     "/run/kata-containers/dans",
   ),
   sandbox_bind_mounts: list(
-    'Directories and files of the host that every container sees, each with ":ro" or ":rw".',
+    'Directories and files of the host that the guest finds in /run/kata-containers/shared/containers/sandbox-mounts, each with ":ro" behind it.',
     [],
-    { without: NOT_YET },
   ),
   sandbox_cgroup_only: flag(
     "All processes of a sandbox in its cgroup; if false, what is not a vCPU goes to a cgroup for overhead.",
     true,
-    { annotation: true, without: NOT_YET },
+    { annotation: true },
   ),
   static_sandbox_resource_mgmt: flag(
     "The machine gets its size once, from the pod's limits; if false, it grows with its containers.",
     true,
-    { without: NOT_YET },
   ),
   enable_vcpus_pinning: flag(
     "Each vCPU on a CPU of its own when the pod's cpuset has as many CPUs as the machine.",
     false,
-    { annotation: true, without: NOT_YET },
+    { annotation: true },
   ),
   enable_tracing: flag("OpenTelemetry traces of the manager.", false, { without: NOT_YET }),
   jaeger_endpoint: text("Where traces go.", "", { without: NOT_YET }),
@@ -88,7 +86,6 @@ export const runtimeTable = v.object({
   }),
   emptydir_mode: choice("Where emptyDir volumes on disk live.", "shared-fs", {
     options: ["shared-fs", "block-plain", "block-encrypted"],
-    without: NOT_YET,
   }),
   vfio_mode: choice("Who drives VFIO devices in the guest.", "guest-kernel", {
     options: ["guest-kernel", "vfio"],

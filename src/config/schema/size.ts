@@ -1,4 +1,4 @@
-import { choice, decimal, flag, NOT_YET, text, whole } from "#config/setting.ts";
+import { choice, decimal, flag, text, whole } from "#config/setting.ts";
 import type { HypervisorDefaults } from "./hypervisor.ts";
 
 const MAX_MIB = 16 * 1024 * 1024;
@@ -15,13 +15,11 @@ export function sizeKeys(defaults: HypervisorDefaults) {
     overhead_vcpus: decimal("vCPUs added to what the pod asks for, for the guest itself.", 0.2, {
       min: 0,
       max: 64,
-      without: NOT_YET,
     }),
     default_maxvcpus: whole("Highest number of vCPUs; 0: the host's CPUs.", defaults.maxVcpus, {
       min: 0,
       max: 256,
       annotation: "default_max_vcpus",
-      without: NOT_YET,
     }),
     default_memory: whole("Memory of a machine whose containers ask for none.", 256, {
       min: 128,
@@ -33,13 +31,11 @@ export function sizeKeys(defaults: HypervisorDefaults) {
       min: 0,
       max: MAX_MIB,
       unit: "MiB",
-      without: NOT_YET,
     }),
     default_maxmemory: whole("Highest memory; 0: the host's.", 0, {
       min: 0,
       max: MAX_MIB,
       unit: "MiB",
-      without: NOT_YET,
     }),
     memory_slots: whole("How often memory can be plugged.", 10, {
       min: 0,

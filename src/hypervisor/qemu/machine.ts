@@ -18,7 +18,7 @@ import { ExitCause } from "./machine-exit.ts";
 import type { MachineType } from "./machine-type.ts";
 import type { MonitorProcess } from "./process.ts";
 import type { QmpClient, QmpEvent } from "./qmp.ts";
-import { resizeMemory, resizeVcpus } from "./resize.ts";
+import { resizeMemory, resizeVcpus, vcpuThreads } from "./resize.ts";
 
 /** How long QEMU may take to quit before it is killed. */
 const QUIT_TIMEOUT_MS = 500;
@@ -108,6 +108,11 @@ export class QemuMachine implements Machine {
     checkBound("MiB", memoryMib, 1, spec.maxMemoryMib ?? spec.memoryMib);
     using _ = await this.#begin("resize memory", signal);
     return resizeMemory(qmp, { baseMib: spec.memoryMib, extraMib: extraMemoryMib(spec) }, memoryMib, signal);
+  }
+
+  async vcpuThreads(signal?: AbortSignal): Promise<readonly number[]> {
+    using _ = await this.#begin("list the vCPU threads", signal);
+    return vcpuThreads(this.#parts.qmp, signal);
   }
 
   async save(): Promise<void> {

@@ -51,6 +51,18 @@ async function countPlugged(qmp: QmpClient, signal?: AbortSignal): Promise<numbe
   return (await cpuSlots(qmp, signal)).filter((slot) => slot["qom-path"] !== undefined).length;
 }
 
+/** An element of query-cpus-fast. */
+interface CpuThread {
+  readonly "cpu-index": number;
+  readonly "thread-id": number;
+}
+
+/** Ids of the threads that run the vCPUs. An emulator without threads of its own for them tells one for all. */
+export async function vcpuThreads(qmp: QmpClient, signal?: AbortSignal): Promise<readonly number[]> {
+  const cpus = (await qmp.execute("query-cpus-fast", {}, { signal })) as CpuThread[];
+  return cpus.sort((left, right) => left["cpu-index"] - right["cpu-index"]).map((cpu) => cpu["thread-id"]);
+}
+
 export interface MemoryBounds {
   /** Memory of the start. */
   readonly baseMib: number;

@@ -48,7 +48,7 @@ async function planImage(
   const devices = [...(linux?.devices ?? []), ...resources.specDevices];
   const spec = { ...built, linux: { ...linux, devices } };
   undo.move();
-  return { spec, resources, user: resources.user, stdin, sharePids: false };
+  return { spec, resources, user: resources.user, stdin, sharePids: false, asked: undefined };
 }
 
 async function planBundle(
@@ -66,5 +66,5 @@ async function planBundle(
   undo.use(resources);
   const spec = buildBundleSpec(id, config, resources, options.containerMemory);
   undo.move();
-  return { spec, resources, stdin, sharePids: sharesPids(config) };
+  return { spec, resources, stdin, sharePids: sharesPids(config), asked: linux?.resources };
 }

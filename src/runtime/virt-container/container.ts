@@ -34,6 +34,8 @@ export interface ContainerHost {
   /** Changes the container's state and has it on disk when this resolves; one change at a time. */
   update(change: () => void): Promise<void>;
   readonly createTimeoutMs: number;
+  /** What the container asks for is this from now on: the machine grows or shrinks with it, as far as it can. */
+  resize(resources: Resources | undefined, signal?: AbortSignal): Promise<void>;
   /** What has to be done for the sandbox before a container of it starts. */
   beforeStart(signal?: AbortSignal): Promise<void>;
   /** Frees what the container has outside the guest, and forgets it. */
@@ -49,6 +51,8 @@ export interface ContainerPlan {
   readonly stdin: boolean;
   /** Shares process ids with the sandbox's first container. */
   readonly sharePids: boolean;
+  /** What the container asks of the machine. */
+  readonly asked?: Resources | undefined;
 }
 
 /** A container in a virtual machine, run by the agent there. */
@@ -92,6 +96,7 @@ export class VirtContainer implements Container {
     const copying = (inner: AbortSignal) => resources.copyFiles(agent, inner);
     const creating = (inner: AbortSignal) =>
       agent.createContainer(request, { signal: inner, timeoutMs: this.#budget.remainingMs + GRACE_MS });
+    await this.#ask(this.#host.resize(this.#plan.asked, signal));
     await this.#ask(this.#budget.run("copying files", copying, signal));
     await this.#ask(this.#budget.run("creating in the guest", creating, signal));
     void this.#watch();
@@ -176,6 +181,7 @@ export class VirtContainer implements Container {
 
   async update(resources: Resources, signal?: AbortSignal): Promise<void> {
     const request = { containerId: this.id, resources: toProtoResources(resources) };
+    await this.#ask(this.#host.resize(resources, signal));
     await this.#ask(this.#host.agent().updateContainer(request, withSignal(signal)));
   }
 
@@ -265,7 +271,8 @@ export class VirtContainer implements Container {
   }
 }
 
-function toStorage({ fsGroup, options, ...storage }: StorageSpec) {
+/** As the agent protocol has it. */
+export function toStorage({ fsGroup, options, ...storage }: StorageSpec) {
   return {
     ...storage,
     options: [...options],

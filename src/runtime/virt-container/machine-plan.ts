@@ -1,5 +1,9 @@
+import { availableParallelism, totalmem } from "node:os";
 import { HakoError } from "#base/error.ts";
 import type { Config } from "#config/config.ts";
+import type { Capability, Machine } from "#hypervisor/hypervisor.ts";
+import { type MachineSize, planSize, sizeMode } from "#resource/machine-size.ts";
+import type { SandboxCgroup } from "#resource/sandbox-cgroup.ts";
 import type { SandboxSpec } from "#runtime/sandbox.ts";
 
 const MIB = 1024 * 1024;
@@ -15,6 +19,7 @@ const HOTPLUG_MACHINE_TYPE = "q35";
 /** The sizes of a machine. */
 export interface MachinePlan {
   readonly machineType: string;
+  readonly size: MachineSize;
   readonly vcpus: number;
   readonly memoryMib: number;
   /** Bytes that all containers together may use. */
@@ -24,7 +29,8 @@ export interface MachinePlan {
 /** Settles what the sandbox did not ask for. Throws INVALID_ARGUMENT for a machine that could not work. */
 export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
   refuseUnsafe(config);
-  const memoryMib = spec.memoryMib ?? config.hypervisor.qemu.defaultMemory;
+  const size = sizeOf(spec, config);
+  const { vcpus, memoryMib } = size;
   if (memoryMib < MIN_MEMORY_MIB) {
     throw new HakoError(
       "INVALID_ARGUMENT",
@@ -34,10 +40,45 @@ export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
   return {
     machineType:
       spec.machineType ?? (spec.hotplug ? HOTPLUG_MACHINE_TYPE : config.hypervisor.qemu.machineType),
-    vcpus: spec.vcpus ?? config.hypervisor.qemu.defaultVcpus,
+    size,
+    vcpus,
     memoryMib,
-    containerMemory: (memoryMib - GUEST_RESERVE_MIB) * MIB,
+    // A container's own limit counts below this; a machine that can grow does so before the container needs it.
+    containerMemory: (size.maxMemoryMib - GUEST_RESERVE_MIB) * MIB,
   };
+}
+
+/** What is asked for outright has a fixed size; only a machine that takes devices while it runs can grow. */
+function sizeOf(spec: SandboxSpec, config: Config): MachineSize {
+  const host = { cpus: availableParallelism(), memoryMib: Math.floor(totalmem() / MIB) };
+  const mode = spec.hotplug ? sizeMode(config) : "static";
+  const planned = planSize(spec.limits ?? {}, config.hypervisor.qemu, mode, host);
+  return {
+    vcpus: spec.vcpus ?? planned.vcpus,
+    maxVcpus: spec.vcpus ?? planned.maxVcpus,
+    memoryMib: spec.memoryMib ?? planned.memoryMib,
+    maxMemoryMib: spec.memoryMib ?? planned.maxMemoryMib,
+  };
+}
+
+/** The sizes of a machine's spec: it has bounds only for what it can change while it runs. */
+export function sizeWithin(capabilities: ReadonlySet<Capability>, size: MachineSize) {
+  return {
+    vcpus: size.vcpus,
+    ...(capabilities.has("vcpu-hotplug") && { maxVcpus: size.maxVcpus }),
+    memoryMib: size.memoryMib,
+    ...(capabilities.has("memory-hotplug") && { maxMemoryMib: size.maxMemoryMib }),
+  };
+}
+
+/** Puts the monitor of a machine, and its vCPU threads where they can be apart, into the sandbox's cgroups. */
+export async function enterCgroup(
+  cgroup: SandboxCgroup,
+  machine: Machine,
+  signal?: AbortSignal,
+): Promise<void> {
+  const pids = machine.state.processes.map(({ pid }) => pid);
+  cgroup.add(pids, (await machine.vcpuThreads?.(signal)) ?? []);
 }
 
 /** What hako itself tells the guest's kernel and agent; the configuration's words come last and win. */

@@ -6,9 +6,9 @@ import { PhaseBudget } from "#base/phase-budget.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor, lookupHypervisor } from "#hypervisor/registry.ts";
-import { parseSignal } from "#oci/signal.ts";
+import type { Resources } from "#oci/runtime-spec.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
-import { SANDBOX_SHM_PATH } from "#resource/storage.ts";
+import { SandboxCgroup } from "#resource/sandbox-cgroup.ts";
 import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
@@ -19,12 +19,15 @@ import type { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
 import { adoptedPlan, ownIdentity } from "./adopted.ts";
 import { openAgentLink } from "./agent-channel.ts";
-import { type ContainerHost, type ContainerPlan, VirtContainer } from "./container.ts";
+import { type ContainerHost, type ContainerPlan, toStorage, VirtContainer } from "./container.ts";
+import { describeContainer } from "./container-description.ts";
 import { type PlanOptions, planContainer } from "./container-plan.ts";
 import { Guest } from "./guest.ts";
 import { type GuestNetwork, openGuestNetwork } from "./guest-network.ts";
 import { openMachineFiles } from "./machine-files.ts";
-import { kernelParams, type MachinePlan } from "./machine-plan.ts";
+import { enterCgroup, kernelParams, type MachinePlan, sizeWithin } from "./machine-plan.ts";
+import { MachineSizing } from "./machine-sizing.ts";
+import { prepareSandboxVolumes, type SandboxVolumes } from "./sandbox-volumes.ts";
 
 const log = logger("sandbox");
 
@@ -56,6 +59,7 @@ export class VirtSandbox implements Sandbox {
   readonly #outOfMemory: ((containerId: string) => void)[] = [];
   #guest: Guest | undefined;
   #network: GuestNetwork | undefined;
+  #sizing: MachineSizing | undefined;
   #agentAddress: AgentAddress | undefined;
   #finished = false;
 
@@ -93,11 +97,7 @@ export class VirtSandbox implements Sandbox {
     await using undo = new AsyncDisposableStack();
     undo.defer(() => void this.#adding.delete(request.id));
     const { containerMemory } = this.#plan;
-    const volume = {
-      sharedShm: this.#spec.sharedShmMib !== undefined,
-      stateDir: this.#context.paths.stateDir,
-      emptyDirMode: this.#context.config.runtime.emptydirMode,
-    };
+    const volume = this.#volumePlace;
     const preparing = this.#prepare(request, { containerMemory, volume, budget }, signal);
     const planned = await this.timeline.measure("image", preparing);
     const resources = this.#cleanup.use(planned.resources);
@@ -114,7 +114,7 @@ export class VirtSandbox implements Sandbox {
     };
     await budget.run("attaching disks", attaching, signal);
     const state = { ...describeContainer(request, planned), deviceIds };
-    const host = this.#containerHost(() => this.#forget(state, release));
+    const host = this.#containerHost(state.id, () => this.#forget(state, release));
     const container = new VirtContainer(host, state, planned, budget);
     // A sandbox that has not started has its containers on disk when its machine is.
     await this.#update(() => {
@@ -131,10 +131,18 @@ export class VirtSandbox implements Sandbox {
     const [assets, choice] = await Promise.all([this.#assets, this.#hypervisor]);
     const link = this.#cleanup.use(await openAgentLink(this.dir));
     const network = await this.#openNetwork(signal);
+    const { machineType, size } = this.#plan;
+    const capabilities = choice.hypervisor.capabilities({ machineType });
+    this.#sizing = new MachineSizing({ size, capabilities, pinning: config.runtime.enableVcpusPinning });
+    const cgroup = await this.#openCgroup();
     const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
     for (const disk of files.disks) {
       await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
     }
+    const place = { ...this.#volumePlace, hugepageLimits: [] };
+    const preparing = prepareSandboxVolumes(this.#spec, config.runtime.sandboxBindMounts, place, signal);
+    const volumes = this.#cleanup.use(await preparing);
+    for (const disk of volumes.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
     const template = await this.#findTemplate(choice, assets, signal);
     const present = new Set(files.disks.map(({ serial }) => serial));
     const guest = await Guest.start(
@@ -152,12 +160,11 @@ export class VirtSandbox implements Sandbox {
           : {
               id: this.id,
               runDir: this.dir,
-              machineType: this.#plan.machineType,
+              machineType,
               kernelFd: files.kernelFd,
               initrdFd: files.initrdFd,
               kernelParams: kernelParams(link.kernelParam, this.#spec, config),
-              vcpus: this.#plan.vcpus,
-              memoryMib: this.#plan.memoryMib,
+              ...sizeWithin(capabilities, size),
               devices: this.#devices.specs,
               agent: link.channel,
             },
@@ -177,7 +184,8 @@ export class VirtSandbox implements Sandbox {
       this.#devices.bind(guest.machine);
     }
     this.#network = network;
-    await timeline.measure("sandbox created", this.#createSandbox(guest, network, signal));
+    if (cgroup) await enterCgroup(cgroup, guest.machine, signal);
+    await timeline.measure("sandbox created", this.#createSandbox(guest, network, volumes, signal));
     this.state.status = status;
     void this.#watchOom(guest);
   }
@@ -241,7 +249,7 @@ export class VirtSandbox implements Sandbox {
   #adoptContainer(state: ContainerState): void {
     const release = new AsyncDisposableStack();
     for (const id of state.deviceIds ?? []) release.defer(() => this.#unplug(id));
-    const host = this.#containerHost(() => this.#forget(state, release));
+    const host = this.#containerHost(state.id, () => this.#forget(state, release));
     const container = new VirtContainer(host, state, adoptedPlan(state), new PhaseBudget("", 0));
     this.containers.set(state.id, container);
     container.adopted();
@@ -274,17 +282,26 @@ export class VirtSandbox implements Sandbox {
     await this.#cleanup.disposeAsync();
   }
 
+  get #volumePlace() {
+    return {
+      sharedShm: this.#spec.sharedShmMib !== undefined,
+      stateDir: this.#context.paths.stateDir,
+      emptyDirMode: this.#context.config.runtime.emptydirMode,
+    };
+  }
+
   get #subject(): string {
     return `sandbox "${this.state.name}"`;
   }
 
-  #containerHost(release: () => Promise<void>): ContainerHost {
+  #containerHost(id: string, release: () => Promise<void>): ContainerHost {
     return {
       release,
       createTimeoutMs: this.#context.config.agent.kata.createContainerTimeout * 1000,
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
+      resize: (resources, signal) => this.#resize(id, resources, signal),
       beforeStart: (signal) => this.#addLateInterfaces(signal),
     };
   }
@@ -319,6 +336,8 @@ export class VirtSandbox implements Sandbox {
   /** A container was removed from the guest: what it had goes, too. */
   async #forget(state: ContainerState, resources: AsyncDisposableStack): Promise<void> {
     await resources.disposeAsync();
+    this.#sizing?.delete(state.id);
+    if (this.#guest) await this.#sizing?.apply(this.#guest);
     await this.#update(() => {
       this.containers.delete(state.id);
       this.state.containers = this.state.containers.filter((other) => other !== state);
@@ -338,6 +357,24 @@ export class VirtSandbox implements Sandbox {
     throw new HakoError("FAILED_PRECONDITION", `Cannot use ${this.#subject}: it has not started`);
   }
 
+  /** Before the monitor is there, so that the state tells of the cgroup whatever happens. */
+  async #openCgroup(): Promise<SandboxCgroup | undefined> {
+    const { cgroupsPath } = this.#spec;
+    if (cgroupsPath === undefined) return undefined;
+    const only = this.#context.config.runtime.sandboxCgroupOnly;
+    const options = { cgroupsPath, sandboxId: this.id, only };
+    await this.#update(() => {
+      this.state.cgroups = SandboxCgroup.plan(options);
+    });
+    return this.#cleanup.use(SandboxCgroup.create(options));
+  }
+
+  /** What a container asks for has changed: the machine follows, as far as it can. */
+  async #resize(id: string, resources: Resources | undefined, signal?: AbortSignal): Promise<void> {
+    this.#sizing?.set(id, resources);
+    if (this.#guest) await this.#sizing?.apply(this.#guest, signal);
+  }
+
   async #openNetwork(signal?: AbortSignal): Promise<GuestNetwork> {
     const { config } = this.#context;
     const context = { config, sandboxId: this.id, vcpus: this.#plan.vcpus };
@@ -348,16 +385,20 @@ export class VirtSandbox implements Sandbox {
   }
 
   /** Tells the guest what it is, and its time, and sets its network up. */
-  async #createSandbox({ agent }: Guest, network: GuestNetwork, signal?: AbortSignal): Promise<void> {
+  async #createSandbox(
+    { agent }: Guest,
+    network: GuestNetwork,
+    volumes: SandboxVolumes,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const options = signal ? { signal } : {};
+    const storages = volumes.storages.map((storage) => toStorage(storage));
     const nowUs = BigInt(Date.now()) * 1000n;
     await Promise.all([
-      agent.createSandbox(
-        { hostname: this.#spec.hostname, sandboxId: this.id, storages: sharedStorages(this.#spec) },
-        options,
-      ),
+      agent.createSandbox({ hostname: this.#spec.hostname, sandboxId: this.id, storages }, options),
       agent.setGuestDateTime({ Sec: nowUs / 1_000_000n, Usec: nowUs % 1_000_000n }, options),
       network.configureGuest(agent, signal),
+      volumes.copyFiles(agent, signal),
     ]);
   }
 
@@ -406,32 +447,4 @@ export class VirtSandbox implements Sandbox {
     this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
     await store.save(this.state);
   }
-}
-
-/** An image with a signal that there is none of is refused now, not when somebody wants to stop the container. */
-function checkStopSignal(text: string): string {
-  parseSignal(text);
-  return text;
-}
-
-function describeContainer(
-  request: ContainerSpec | BundleSpec,
-  { spec, resources: { image } }: ContainerPlan,
-): ContainerState {
-  return {
-    id: request.id,
-    image: "image" in request ? request.image : request.imageName,
-    imageDigest: image.digest,
-    args: spec.process?.args ?? [],
-    terminal: spec.process?.terminal ?? false,
-    stopSignal: checkStopSignal(image.config.StopSignal || "SIGTERM"),
-    createdAt: new Date().toISOString(),
-    status: "creating",
-  };
-}
-
-function sharedStorages({ sharedShmMib }: SandboxSpec) {
-  if (sharedShmMib === undefined) return [];
-  const options = ["noexec", "nosuid", "nodev", "mode=1777", `size=${sharedShmMib}m`];
-  return [{ driver: "ephemeral", source: "shm", fstype: "tmpfs", options, mountPoint: SANDBOX_SHM_PATH }];
 }

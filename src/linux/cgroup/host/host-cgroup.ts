@@ -1,4 +1,5 @@
 import { HakoError } from "#base/error.ts";
+import { enableControllers } from "#linux/cgroup/v2/cgroup.ts";
 import { readControl, writeControl } from "#linux/cgroup/v2/control-file.ts";
 import { findStatus } from "#linux/file.ts";
 import { check, E } from "#sys/errno.ts";
@@ -39,7 +40,8 @@ export class HostCgroup {
   static create(path: string, layout: CgroupLayout): HostCgroup {
     const made: string[] = [];
     try {
-      for (const root of roots(layout)) makeBelow(root, path, made);
+      for (const root of cgroupRoots(layout)) makeBelow(root, path, made);
+      if (layout.unified !== undefined) handDown(layout.unified, path);
       const cpuset = layout.legacy.find(({ controllers }) => controllers.includes("cpuset"));
       if (cpuset) inheritCpuset(cpuset.directory, path);
     } catch (error) {
@@ -51,7 +53,7 @@ export class HostCgroup {
 
   /** Its directories, one a hierarchy. For the state of a sandbox, from which they can be removed again. */
   get directories(): string[] {
-    return roots(this.#layout).map((root) => `${root}${this.path}`);
+    return cgroupRoots(this.#layout).map((root) => `${root}${this.path}`);
   }
 
   /** Moves a process with all of its threads. Throws NOT_FOUND for one that is gone. */
@@ -115,7 +117,8 @@ export async function removeCgroups(directories: readonly string[]): Promise<voi
   }
 }
 
-function roots({ unified, legacy }: CgroupLayout): string[] {
+/** The directories at which the hierarchies of a host begin. */
+export function cgroupRoots({ unified, legacy }: CgroupLayout): string[] {
   return [...legacy.map(({ directory }) => directory), ...(unified === undefined ? [] : [unified])];
 }
 
@@ -127,6 +130,15 @@ function makeBelow(root: string, path: string, made: string[]): void {
     if (result === -E.EEXIST) continue;
     check(result, `Cannot make cgroup "${directory}"`);
     made.unshift(directory);
+  }
+}
+
+/** Version 2: a cgroup has the controllers that all above it hand down. One that cannot be handed down is found missing later. */
+function handDown(root: string, path: string): void {
+  let directory = root;
+  for (const name of path.split("/").slice(1)) {
+    enableControllers(directory);
+    directory = `${directory}/${name}`;
   }
 }
 

@@ -51,7 +51,7 @@ export function resourceSettings(resources: CgroupResources, has: HasControlFile
 }
 
 /** Hands the controllers of a cgroup down to its children. One that cannot be handed down is found missing later. */
-function enableControllers(directory: string): void {
+export function enableControllers(directory: string): void {
   const available = new Set(readControl(directory, "cgroup.controllers")?.split(" "));
   const enabled = new Set(readControl(directory, "cgroup.subtree_control")?.split(" "));
   for (const controller of controllers) {
