@@ -6,13 +6,13 @@ import { findPaths, type Paths } from "#config/paths.ts";
 import type { Spec } from "#oci/runtime-spec.ts";
 import { Options } from "#proto/containerd/runtime-options.ts";
 import type { Any } from "#proto/google/protobuf/any.ts";
+import { podLimits } from "#runtime/pod-limits.ts";
 import { lookupHandler } from "#runtime/registry.ts";
 import type { NetworkMode, Sandbox } from "#runtime/sandbox.ts";
 import { StateStore } from "#runtime/state-store.ts";
 import { Timeline } from "#runtime/timeline.ts";
 import { sandboxKey } from "./address.ts";
 import { anyName, unpackAny } from "./any.ts";
-import { sandboxSize } from "./sandbox-size.ts";
 
 /** Linux' own default for /dev/shm of a pod, as kubelet and Docker have it. */
 const SHM_MIB = 64;
@@ -42,13 +42,13 @@ export async function makeSandbox(
   const config = await loadSettings(paths, spec, options);
   const store = new StateStore(paths.runDir);
   const handler = await lookupHandler(DEFAULT_HANDLER, { paths, config, store, timeline: new Timeline() });
-  const { defaultVcpus: vcpus, defaultMemory: memoryMib } = config.hypervisor.qemu;
   return handler.createSandbox(
     {
       id: sandboxKey(namespace, sandboxId),
       name: `${namespace}.${sandboxId}`,
       hostname: spec.hostname ?? "",
-      ...sandboxSize(spec, { vcpus, memoryMib }),
+      limits: podLimits(spec),
+      ...(spec.linux?.cgroupsPath && { cgroupsPath: spec.linux.cgroupsPath }),
       network: networkOf(spec),
       detached: true,
       autoRemove: true,
