@@ -167,6 +167,7 @@ export class LinuxSandbox implements Sandbox {
       explain: (error) => this.#running?.host.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
       async beforeStart() {},
+      async resize() {},
       release: async () => {
         await release.disposeAsync();
         await this.#update(() => {
