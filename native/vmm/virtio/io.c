@@ -91,7 +91,6 @@ static void ring_handle(struct hako_source *source, uint32_t events)
 {
 	(void)source;
 	(void)events;
-	completions_take();
 	hako_io_flush();
 }
 
@@ -109,7 +108,7 @@ static void queued_fail(int error)
 	}
 }
 
-void hako_io_flush(void)
+static void queued_submit(void)
 {
 	for (int tries = 0; engine.queued; tries++) {
 		int ret = uring_enter(engine.queued, 0);
@@ -124,6 +123,14 @@ void hako_io_flush(void)
 		else
 			completions_take();
 	}
+}
+
+void hako_io_flush(void)
+{
+	/* What the page cache could answer is complete by now: no need to go through the event loop for it. */
+	do
+		queued_submit();
+	while (completions_take() && engine.queued);
 	users_settle();
 }
 
@@ -197,12 +204,8 @@ void hako_io_submit(struct hako_io *io)
 
 void hako_io_drain(struct hako_io_user *user)
 {
-	while (user->in_flight) {
-		hako_io_flush();
-		if (!completions_take())
-			uring_enter(0, 1);
-	}
-	hako_io_flush();
+	for (hako_io_flush(); user->in_flight; hako_io_flush())
+		uring_enter(0, 1);
 }
 
 /* ---- files */

@@ -122,6 +122,8 @@ static int packet_receive(struct hako_net_pair *pair, struct room *r)
 
 	if (length < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ENOMEM || errno == ENOBUFS ? 0 : -errno;
+	if (length == 0)
+		return -ENODEV;
 	/* Nothing that could have been cut off may pass for a whole packet. */
 	if ((size_t)length < HAKO_NET_HEADER || ((uint32_t)length == r->bytes && length < PACKET_MAX)) {
 		direction->dropped++;
