@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The devices' slots, and the way from a guest physical address to a device's registers. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 

@@ -108,6 +108,14 @@ export class WorkerConnection implements Disposable {
   }
 }
 
+export interface WorkerOptions {
+  /** Another build of hako-vmm. */
+  readonly program?: string;
+  /** User and group as the command line gives them. */
+  readonly ids?: readonly string[];
+  readonly environment?: readonly string[];
+}
+
 /** A running hako-vmm without a manager. */
 export class VmmWorker implements AsyncDisposable {
   readonly pid: number;
@@ -116,7 +124,9 @@ export class VmmWorker implements AsyncDisposable {
   readonly #log: Fd;
   #end: ProcessEnd | undefined;
 
-  constructor(program = join(root, "dist/native/hako-vmm"), arguments_ = [`${WORKER_ID}`, `${WORKER_ID}`]) {
+  constructor(options: WorkerOptions = {}) {
+    const { program = join(root, "dist/native/hako-vmm"), ids = [`${WORKER_ID}`, `${WORKER_ID}`] } = options;
+    const environment = options.environment ?? [];
     this.#directory = new TemporaryDirectory();
     this.#log = memfd("worker-log");
     using listener = unixListen(this.#socketPath, "seqpacket");
@@ -124,7 +134,8 @@ export class VmmWorker implements AsyncDisposable {
     using none = openFd("/dev/null", O.RDWR);
     const { pid, pidfd } = spawn({
       program: file.number,
-      arguments: ["hako-vmm", ...arguments_],
+      arguments: ["hako-vmm", ...ids],
+      environment,
       fds: [none.number, none.number, this.#log.number, listener.number],
       namespaces,
     });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Interrupt controllers, clock, and what else belongs to the whole machine. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>

@@ -4,6 +4,7 @@
  * LAPIC comes before the MSRs, or the timer's deadline is lost; within the MSRs the time stamp counter comes before
  * the deadline that is measured by it; the MP state is always there, or a waiting processor never starts.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
