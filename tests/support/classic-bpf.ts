@@ -46,6 +46,9 @@ export function runFilter(program: Uint8Array, data: SeccompData): { action: num
       case 0x35:
         at += accumulator >= k ? jt : jf;
         break;
+      case 0x45:
+        at += accumulator & k ? jt : jf;
+        break;
       case 0x06:
         return { action: k, steps };
       default:
