@@ -123,7 +123,8 @@ export function compileSeccomp(profile: SeccompProfile): SeccompFilter {
   const otherwise = encodeAction(profile.defaultAction, profile.defaultErrnoRet);
   const architectures = new Set(["SCMP_ARCH_X86_64", ...profile.architectures]);
   const known = new Set<string>();
-  const collect = (table: SyscallTable) => collectEntries(profile.rules, table, known);
+  const rules = profile.rules.map(encodeRule);
+  const collect = (table: SyscallTable) => collectEntries(rules, table, known);
   const filters: ArchitectureFilter[] = [
     nativeFilter(collect, architectures.has("SCMP_ARCH_X32"), otherwise),
   ];
@@ -160,22 +161,35 @@ function nativeFilter(
   };
 }
 
+/** A rule for any architecture. */
+interface EncodedRule {
+  readonly names: readonly string[];
+  readonly entries: readonly Entry[];
+}
+
+function encodeRule({ names, action, errnoRet, args }: SeccompRule): EncodedRule {
+  const encoded = encodeAction(action, errnoRet);
+  const entries = alternativesOf(args.map(encodeCondition)).map((conditions) => ({
+    action: encoded,
+    conditions,
+  }));
+  return { names, entries };
+}
+
 /** The rules' entries for the calls that a table has; adds these calls' names to `known`. */
-function collectEntries(rules: readonly SeccompRule[], table: SyscallTable, known: Set<string>): Entries {
-  const entries: Entries = new Map();
-  for (const rule of rules) {
-    const action = encodeAction(rule.action, rule.errnoRet);
-    const alternatives = alternativesOf(rule.args.map(encodeCondition));
-    for (const name of rule.names) {
+function collectEntries(rules: readonly EncodedRule[], table: SyscallTable, known: Set<string>): Entries {
+  const all: Entries = new Map();
+  for (const { names, entries } of rules) {
+    for (const name of names) {
       const number = table.get(name);
       if (number === undefined) continue;
       known.add(name);
-      const list = entries.get(number) ?? [];
-      list.push(...alternatives.map((conditions) => ({ action, conditions })));
-      entries.set(number, list);
+      const list = all.get(number);
+      if (list) list.push(...entries);
+      else all.set(number, [...entries]);
     }
   }
-  return entries;
+  return all;
 }
 
 function alternativesOf(conditions: readonly Condition[]): (readonly Condition[])[] {
@@ -212,22 +226,34 @@ function makeSegments(
   end: number,
 ): Segment[] {
   const segments: Segment[] = [];
-  const decisions = new Map<string, Decision>();
+  const conditional = new Map<string, Decision>();
+  let last: Decision | undefined;
   const add = (number: number, decision: Decision) => {
-    if (segments.at(-1)?.decision !== decision) segments.push({ start: base + number, decision });
+    if (decision !== last) segments.push({ start: base + number, decision });
+    last = decision;
   };
-  const tableEnd = Math.max(...table.values()) + 1;
+  let tableEnd = 0;
+  for (const number of table.values()) tableEnd = Math.max(tableEnd, number + 1);
   for (let number = 0; number < tableEnd; number++) {
-    const decision = decide(entries.get(number) ?? [], otherwise);
+    const decision = decide(entries.get(number), otherwise);
+    if (typeof decision === "number") {
+      add(number, decision);
+      continue;
+    }
     const key = JSON.stringify(decision, (_, value) => (typeof value === "bigint" ? `${value}n` : value));
-    add(number, decisions.get(key) ?? decision);
-    if (!decisions.has(key)) decisions.set(key, decision);
+    const known = conditional.get(key);
+    if (known === undefined) conditional.set(key, decision);
+    add(number, known ?? decision);
   }
   if (base + tableEnd < end) add(tableEnd, unknownCall(otherwise));
   return segments;
 }
 
-function decide(entries: readonly Entry[], otherwise: number): Decision {
+function decide(entries: readonly Entry[] | undefined, otherwise: number): Decision {
+  // Nearly every call has no rule, or one without conditions; this runs cold at each start of a container.
+  const only = entries?.[0];
+  if (entries === undefined || only === undefined) return otherwise;
+  if (entries.length === 1 && only.conditions.length === 0) return only.action;
   const last = entries.findLast((entry) => entry.conditions.length === 0)?.action ?? otherwise;
   const cases = entries.filter((entry) => entry.conditions.length > 0);
   if (cases.every((entry) => entry.action === last)) return last;
