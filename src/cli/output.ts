@@ -29,12 +29,17 @@ export function printDiagnostic(text: string): void {
 export function reportError(caught: unknown): void {
   const error = HakoError.from(caught);
   printError(error.fullMessage);
-  const tail = consoleTailOf(error);
-  if (tail) printDiagnostic(`The guest's console ended with:\n${indent(tail)}\n`);
+  printConsoleTail(consoleTailOf(error));
   if (process.env.HAKO_DEBUG && error.stack) printDiagnostic(`${error.stack}\n`);
 }
 
-function consoleTailOf(error: HakoError): string | undefined {
+/** What a guest has printed last; nothing for nothing. */
+export function printConsoleTail(tail: string | undefined): void {
+  if (tail) printDiagnostic(`The guest's console ended with:\n${indent(tail)}\n`);
+}
+
+/** The guest's last words, in an error that a guest is to blame for. */
+export function consoleTailOf(error: HakoError): string | undefined {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     if ("consoleTail" in cause && typeof cause.consoleTail === "string" && cause.consoleTail !== "") {
       return cause.consoleTail;

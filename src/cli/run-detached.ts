@@ -1,6 +1,6 @@
 import { EXIT_HAKO_FAILED } from "./exit-code.ts";
 import { type Answer, parseAnswer } from "./manager/answer.ts";
-import { print, printError, printJson } from "./output.ts";
+import { print, printConsoleTail, printError, printJson } from "./output.ts";
 import type { RunRequest } from "./run-request.ts";
 import { SignalRouter } from "./signals.ts";
 
@@ -35,6 +35,7 @@ function report(answer: Answer, request: RunRequest, interrupted: number | undef
   if (answer.kind === "failed") {
     if (interrupted !== undefined) return interrupted;
     printError(answer.message);
+    printConsoleTail(answer.consoleTail);
     return answer.exitCode;
   }
   const { id, name } = request.sandbox;

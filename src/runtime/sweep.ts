@@ -42,7 +42,8 @@ function isAlive({ pid, startTime }: ProcessIdentity): boolean {
 /** Ends what is left of a sandbox and forgets it, whatever its state says. Call it with the store's lock held. */
 export async function removeSandbox(store: StateStore, id: string): Promise<void> {
   const state = await store.findReadable(id);
-  if (state !== undefined && state !== "unreadable") await cleanUp(state);
+  if (state === "unreadable") await cleanUpAnyMachine(id, store.sandboxDir(id));
+  else if (state) await cleanUp(state);
   await store.remove(id, state === "unreadable" ? undefined : state?.name);
 }
 
@@ -73,4 +74,13 @@ async function cleanUpMachine(monitor: MachineState): Promise<void> {
   const { lookupHypervisor } = await import("#hypervisor/registry.ts");
   const hypervisor = await lookupHypervisor(monitor.driver, DEFAULT_CONFIG);
   await hypervisor.cleanUp(monitor);
+}
+
+/** Nobody can read which driver made the machine and with what pid: each looks for a monitor of that directory. */
+async function cleanUpAnyMachine(id: string, runDir: string): Promise<void> {
+  const { hypervisorNames, lookupHypervisor } = await import("#hypervisor/registry.ts");
+  for (const name of hypervisorNames) {
+    const hypervisor = await lookupHypervisor(name, DEFAULT_CONFIG);
+    await hypervisor.cleanUp(hypervisor.plannedState({ id, runDir }));
+  }
 }

@@ -149,6 +149,36 @@ describe("signals", () => {
   );
 });
 
+describe("a guest that ends during the start", () => {
+  machineTest(
+    "is told with its last words, in the foreground and detached",
+    async () => {
+      const image = await busyboxImage("oci");
+      host.configure('[hypervisor.qemu]\nkernel_params = "rdinit=/missing"\n');
+      try {
+        for (const option of ["--rm", "-d"]) {
+          const { code, stdout, stderr } = await host.run([
+            "run",
+            option,
+            "--hypervisor",
+            "qemu",
+            image,
+            "true",
+          ]);
+          expect({ code, stdout }).toEqual({ code: 125, stdout: "" });
+          expect(stderr).toMatch(
+            /^hako: The virtual machine ended: .*\nThe guest's console ended with:\n( {2}.*\n)* {2}.*Kernel panic - .*\n/,
+          );
+          await until("the manager's end", () => host.leftovers().length === 0);
+        }
+      } finally {
+        host.configure("");
+      }
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
 describe("what is killed", () => {
   machineTest(
     "a monitor is missed at once, and said to be",

@@ -5,6 +5,8 @@ import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { HakoHost, hakoBinary, MACHINE_TIMEOUT_MS, machineTest } from "../support/hako-host.ts";
 import { busyboxImage, type ImageKind } from "../support/images.ts";
+import { debianImage, debianMissing } from "../support/real-images.ts";
+import { testIf } from "../support/skip.ts";
 
 const host = new HakoHost();
 afterAll(() => host[Symbol.dispose]());
@@ -180,6 +182,33 @@ describe("a container", () => {
       MACHINE_TIMEOUT_MS,
     );
   }
+});
+
+describe("Debian", () => {
+  const missing = debianMissing("docker-archive");
+  testIf(missing === undefined, missing ?? "")(
+    "as skopeo packs it installs and removes a package of its own making",
+    async () => {
+      const script = `set -e; cd /tmp; mkdir -p p/DEBIAN p/usr/share/greeting; echo hello > p/usr/share/greeting/text
+        printf 'Package: greeting\\nVersion: 1\\nArchitecture: all\\nMaintainer: nobody\\nDescription: says hello\\n' > p/DEBIAN/control
+        dpkg-deb --build p greeting.deb >/dev/null; dpkg --install greeting.deb >/dev/null
+        cat /usr/share/greeting/text; dpkg --search /usr/share/greeting/text; dpkg --audit
+        dpkg --remove greeting >/dev/null; test ! -e /usr/share/greeting; cat /hako-was-here | wc -l`;
+      const image = await debianImage("docker-archive");
+      const args = ["run", "--rm", "--memory", "512m", image, "bash", "-c", script];
+      const { stdout, stderr, code } = await host.run(args);
+      expect({
+        stdout,
+        code,
+        stderr: stderr.replaceAll(/^\(Reading database.*$|^debconf: .*$/gm, "").trim(),
+      }).toEqual({
+        stdout: "hello\ngreeting: /usr/share/greeting/text\n1\n",
+        code: 0,
+        stderr: "",
+      });
+    },
+    3 * MACHINE_TIMEOUT_MS,
+  );
 });
 
 describe("the exit code", () => {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
 import type { Command } from "#cli/command.ts";
 import { executing, exitCodeOf } from "#cli/exit-code.ts";
+import { consoleTailOf } from "#cli/output.ts";
 import type { RunRequest } from "#cli/run-request.ts";
 import { parseSignal } from "#oci/signal.ts";
 import { Timeline } from "#runtime/timeline.ts";
@@ -152,10 +153,11 @@ class Launcher {
     watch().catch(() => {});
   }
 
-  fail(error: unknown): void {
-    log.error("the sandbox failed", { error });
-    const message = HakoError.from(error).fullMessage;
-    this.answer({ kind: "failed", exitCode: exitCodeOf(error), message });
+  fail(caught: unknown): void {
+    const error = HakoError.from(caught);
+    const consoleTail = consoleTailOf(error);
+    log.error("the sandbox failed", { error, consoleTail });
+    this.answer({ kind: "failed", exitCode: exitCodeOf(caught), message: error.fullMessage, consoleTail });
   }
 
   /** Only the first answer counts. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { randomId } from "#base/id.ts";
 import { type SandboxState, STATE_VERSION } from "#runtime/state.ts";
 import { StateStore } from "#runtime/state-store.ts";
-import { sweep } from "#runtime/sweep.ts";
+import { removeSandbox, sweep } from "#runtime/sweep.ts";
 import { processStartTime } from "#sys/process.ts";
 
 let root: string;
@@ -216,5 +216,22 @@ describe("sweep()", () => {
     );
     await sweep(store);
     expect(await store.ids()).toEqual([state.id]);
+  });
+});
+
+describe("removeSandbox()", () => {
+  test("ends the monitor of a sandbox whose state nobody can read", async () => {
+    const { store } = freshStore();
+    const { id } = await create(store);
+    await writeFile(join(store.sandboxDir(id), "state.json"), "{");
+    const env = { HAKO_MACHINE_RUN_DIR: store.sandboxDir(id) };
+    await using monitor = Bun.spawn(["/bin/sleep", "1000"], { env });
+    await using other = Bun.spawn(["/bin/sleep", "1000"], { env: { HAKO_MACHINE_RUN_DIR: `${root}/other` } });
+    using _ = await store.lock();
+    await removeSandbox(store, id);
+    expect(await monitor.exited).not.toBe(0);
+    expect(monitor.signalCode).toBe("SIGKILL");
+    expect(other.signalCode).toBeNull();
+    expect(await store.ids()).toEqual([]);
   });
 });
