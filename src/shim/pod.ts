@@ -114,6 +114,7 @@ export class Pod {
   async #createTask(id: string, request: CreateTaskRequest, signal: AbortSignal): Promise<Task> {
     const { bundle, stdin, stdout, stderr, terminal } = request;
     const config = await readBundle(bundle);
+    refuseHooks(id, config);
     const streams: StreamAddresses = { stdin, stdout, stderr, terminal };
     await using undo = new AsyncDisposableStack();
     const io = undo.use(await TaskIo.open(streams, { id, namespace: this.options.namespace }));
@@ -275,6 +276,14 @@ function recordExit({ exit }: TaskProcess): { exit?: { code: number; at: string 
 function requireProcess(config: Spec, bundle: string) {
   if (config.process) return config.process;
   throw new HakoError("INVALID_ARGUMENT", `The configuration in "${bundle}" has no process`);
+}
+
+/** A hook acts on the namespaces of the process it is told; that would be the monitor, and the namespaces the host's. */
+function refuseHooks(id: string, { hooks }: Spec): void {
+  const kinds = Object.entries(hooks ?? {}).filter(([, list]) => Array.isArray(list) && list.length > 0);
+  if (kinds.length === 0) return;
+  const names = kinds.map(([kind]) => kind).join(", ");
+  throw new HakoError("UNIMPLEMENTED", `Cannot run the hooks of container "${id}" (${names})`);
 }
 
 function bundleRoot(config: Spec, bundle: string): string {

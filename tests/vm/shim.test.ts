@@ -1,6 +1,7 @@
 /** hako as a runtime of a real containerd. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { ContainerdHost, containerdTest, MACHINE_TIMEOUT_MS } from "../support/containerd-host.ts";
 
 let host: ContainerdHost;
@@ -36,11 +37,18 @@ describe("ctr run", () => {
   containerdTest(
     "prints what a container in a machine says, and leaves nothing",
     async () => {
-      const script = "echo out; echo err >&2; uname -r; cat /proc/1/comm; exit 3";
-      const outcome = await host.ctr([...host.runWords("first", ["--rm"]), "sh", "-c", script]);
-      const [out, kernel, init] = outcome.stdout.split("\n");
+      const settings = join(host.dir, "settings.toml");
+      writeFileSync(settings, "[hypervisor.qemu]\ndefault_memory = 300\n");
+      const script =
+        "echo out; echo err >&2; uname -r; cat /proc/1/comm; grep MemTotal /proc/meminfo; exit 3";
+      const options = ["--rm", "--runtime-config-path", settings];
+      const outcome = await host.ctr([...host.runWords("first", options), "sh", "-c", script]);
+      const [out, kernel, init, memory = ""] = outcome.stdout.split("\n");
       expect({ out, init, code: outcome.code }).toEqual({ out: "out", init: "sh", code: 3 });
       expect(kernel).toStartWith("6.1.");
+      const memoryMib = Number(/\d+/.exec(memory)?.[0]) / 1024;
+      expect(memoryMib).toBeGreaterThan(256);
+      expect(memoryMib).toBeLessThan(300);
       expect(outcome.stderr).toBe("err\n");
       await expectNothingLeft();
     },
@@ -59,6 +67,32 @@ describe("ctr run", () => {
     MACHINE_TIMEOUT_MS,
   );
 });
+
+/** The node's monitor finds the sandbox, its guest answers, and the management socket is Kata's. */
+async function expectScrape(): Promise<void> {
+  const monitor = host.hako.start(["monitor", "--listen", "127.0.0.1:0"]);
+  try {
+    const { value } = await monitor.stdout.getReader().read();
+    const url = Buffer.from(value ?? [])
+      .toString()
+      .trim();
+    const id = (await (await fetch(`${url}sandboxes`)).text()).trim();
+    const text = await (await fetch(`${url}metrics`)).text();
+    for (const name of [
+      "kata_shim_threads",
+      "kata_hypervisor_threads",
+      "kata_agent_threads",
+      "hako_shim_tasks",
+    ]) {
+      expect(text).toContain(`${name}{sandbox_id="${id}"} `);
+    }
+    expect(text).toMatch(/^hako_shim_event_loop_lag_seconds\{sandbox_id="[0-9a-f]+",when="max"\} [\d.e-]+$/m);
+    expect(await (await fetch(`${url}agent-url?sandbox=${id}`)).text()).toMatch(/^(serial|vsock):\/\//);
+  } finally {
+    monitor.kill();
+    await monitor.exited;
+  }
+}
 
 describe("a terminal", () => {
   containerdTest(
@@ -113,6 +147,7 @@ describe("a task", () => {
       const metrics = JSON.parse(await host.must(["task", "metrics", "--format", "json", "long"]));
       expect(metrics.memory.usage.usage ?? metrics.memory.usage).toBeGreaterThan(0);
       expect(metrics.pids.current).toBeGreaterThan(0);
+      await expectScrape();
       await host.must(["task", "pause", "long"]);
       expect(await taskStatus("long")).toBe("PAUSED");
       await host.must(["task", "resume", "long"]);
