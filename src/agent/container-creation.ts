@@ -8,6 +8,8 @@ import { check, E, isErrno } from "#sys/errno.ts";
 import type { Fd } from "#sys/fd.ts";
 import { cstr, SYS, syscall } from "#sys/syscall.ts";
 import { logger } from "#telemetry/log.ts";
+import type { PassedConnections, PassedStreams } from "./channel/passed-streams.ts";
+import { takeStreams } from "./channel/stream-ports.ts";
 import { Container } from "./container.ts";
 import { ContainerHooks } from "./container-hooks.ts";
 import { cgroupComponents, cgroupResources, deviceRules } from "./container-resources.ts";
@@ -41,6 +43,8 @@ export interface ContainerWorkshop {
   readonly runDirectory: string;
   readonly cgroupRoot: string;
   readonly pipeSize: number;
+  /** Connections of the host that may be standard streams; undefined when there can be none. */
+  readonly passed: PassedConnections | undefined;
 }
 
 /** The namespaces of the sandbox as one container may use them. */
@@ -75,9 +79,6 @@ function checkRequest(request: CreateContainerRequest): CheckedSpec {
     refuse(id, "INVALID_ARGUMENT", "its specification lacks process, root or linux");
   }
   if (spec.Process.Args.length === 0) refuse(id, "INVALID_ARGUMENT", "its process has no arguments");
-  if (request.stdinPort || request.stdoutPort || request.stderrPort) {
-    refuse(id, "UNIMPLEMENTED", "standard streams cannot be passed through to vsock ports");
-  }
   checkSpec(spec);
   return { ...spec, Process: spec.Process, Linux: spec.Linux };
 }
@@ -189,13 +190,16 @@ export async function createContainer(
     seccomp: spec.Linux.Seccomp,
     pipeSize: workshop.pipeSize,
     launcher: workshop.launcher,
+    passed: workshop.passed,
     oom,
     terminationLog: findTerminationLog(spec),
     hooks,
     openRootfs,
     resources,
   });
-  container.begin(await launchInit(container, spec, workshop, { hooks, subject, sharedMounts, signal }));
+  const passed = takeStreams(workshop.passed, request);
+  const extras = { hooks, subject, sharedMounts, passed, signal };
+  container.begin(await launchInit(container, spec, workshop, extras));
   // From here on the container owns its resources.
   undo.move();
   return container;
@@ -205,6 +209,7 @@ interface InitExtras {
   readonly hooks: ContainerHooks;
   readonly subject: HookSubject;
   readonly sharedMounts: readonly SharedSource[];
+  readonly passed: PassedStreams | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -212,13 +217,14 @@ async function launchInit(
   container: Container,
   spec: CheckedSpec,
   workshop: ContainerWorkshop,
-  { hooks, subject, sharedMounts, signal }: InitExtras,
+  { hooks, subject, sharedMounts, passed, signal }: InitExtras,
 ): Promise<ContainerProcess> {
   using cgroup = container.cgroup.open();
   return await ContainerProcess.launch({
     id: "",
     process: spec.Process,
     pipeSize: workshop.pipeSize,
+    passed,
     ended: () => container.processEnded(),
     launch: (stdio) =>
       workshop.launcher.create({

@@ -9,6 +9,8 @@ import type { StringUser } from "#proto/agent.ts";
 import type { LinuxResources, LinuxSeccomp, Process } from "#proto/oci.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
 import { logger } from "#telemetry/log.ts";
+import type { PassedConnections, PassedStreams, StreamPorts } from "./channel/passed-streams.ts";
+import { takeStreams } from "./channel/stream-ports.ts";
 import type { ContainerHooks } from "./container-hooks.ts";
 import { cgroupResources } from "./container-resources.ts";
 import { type ContainerAction, type ContainerState, nextState } from "./container-state.ts";
@@ -36,6 +38,7 @@ export interface ContainerParts {
   readonly seccomp: LinuxSeccomp | undefined;
   readonly pipeSize: number;
   readonly launcher: Launcher;
+  readonly passed: PassedConnections | undefined;
   readonly oom: OomWatch;
   readonly terminationLog: TerminationLog;
   readonly hooks: ContainerHooks;
@@ -145,13 +148,19 @@ export class Container {
   }
 
   /** Runs one more process in the container and resolves when its program runs. */
-  async exec(id: string, given: Process, user: StringUser | undefined, outer?: AbortSignal): Promise<void> {
+  async exec(
+    id: string,
+    given: Process,
+    options: { readonly user: StringUser | undefined; readonly ports: StreamPorts },
+    outer?: AbortSignal,
+  ): Promise<void> {
     validateId(id, "exec id");
     await this.#locked(outer, async (signal) => {
       nextState(this.id, this.#state, "exec");
       checkProcess(given);
       this.#reserve(id);
-      const process = await this.#launchExec(id, given, user, signal);
+      const passed = takeStreams(this.#parts.passed, options.ports);
+      const process = await this.#launchExec(id, given, { user: options.user, passed }, signal);
       this.#execs.set(id, process);
       try {
         await process.start(signal);
@@ -165,7 +174,7 @@ export class Container {
   async #launchExec(
     id: string,
     given: Process,
-    user: StringUser | undefined,
+    { user, passed }: { readonly user: StringUser | undefined; readonly passed: PassedStreams | undefined },
     signal: AbortSignal,
   ): Promise<ContainerProcess> {
     const { launcher, seccomp, pipeSize } = this.#parts;
@@ -176,6 +185,7 @@ export class Container {
       id,
       process,
       pipeSize,
+      passed,
       ended: () => this.processEnded(),
       launch: (stdio) =>
         launcher.exec({

@@ -11,6 +11,8 @@ import { writeFd } from "#sys/fd.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
 import { logger, setLogLevel, setLogSink } from "#telemetry/log.ts";
 import { TtrpcServer } from "#ttrpc/server.ts";
+import type { Channels } from "./channel/open-channels.ts";
+import type { PassedConnections } from "./channel/passed-streams.ts";
 import { monotonicNanoseconds } from "./clock.ts";
 import type { DeviceLookup } from "./device/hotplug.ts";
 import { Launcher } from "./launcher/launcher.ts";
@@ -80,7 +82,28 @@ async function openLauncher(options: AgentOptions, host: StandaloneHost | undefi
   throw new HakoError("FAILED_PRECONDITION", "Cannot start the agent: no launcher, give one by --launcher");
 }
 
-function makeSandbox(options: AgentOptions, launcher: Launcher): Sandbox {
+/** Most guests have none of these channels, and nothing of them is loaded then. */
+async function openSideChannels(options: AgentOptions): Promise<Channels | undefined> {
+  const { logPort, debugConsole, passfdPort, tracing } = options;
+  if (logPort === 0 && !debugConsole && passfdPort === 0 && !tracing) return undefined;
+  const { openChannels } = await import("./channel/open-channels.ts");
+  const channels = await openChannels(options);
+  const fetched = channels.log;
+  if (fetched) {
+    setLogSink((line) => {
+      // Until somebody fetches the log, the console has it as well.
+      if (!fetched.connected) say(line);
+      fetched.write(line);
+    });
+  }
+  return channels;
+}
+
+function makeSandbox(
+  options: AgentOptions,
+  launcher: Launcher,
+  passed: PassedConnections | undefined,
+): Sandbox {
   const { runDirectory } = options;
   const watcher = new ControlFileWatcher();
   const devices: DeviceLookup = { timeoutMs: options.hotplugTimeoutMs, sysfs: "/sys", dev: "/dev" };
@@ -93,6 +116,7 @@ function makeSandbox(options: AgentOptions, launcher: Launcher): Sandbox {
     runDirectory,
     cgroupRoot: options.cgroupRoot ?? findCgroupRoot(),
     pipeSize: options.containerPipeSize,
+    passed,
   });
 }
 
@@ -141,26 +165,28 @@ export async function run(args: readonly string[]): Promise<number> {
   const options = host?.options ?? given;
   check(syscall(SYS.umask, 0o022), "Cannot set the umask");
   raiseLimits(options);
+  await using channels = await openSideChannels(options);
   for (const name of options.unknown) log.warn("an option is unknown and left out", { name });
   await openDataHub(hubOptions(options));
   if (options.guestComponents !== "none")
     log.info("no attestation agent and no REST server are started here");
   const launcher = await openLauncher(options, host);
-  return await serve(options, launcher, host);
+  return await serve(options, launcher, { host, channels });
 }
 
 async function serve(
   options: AgentOptions,
   launcher: Launcher,
-  host: StandaloneHost | undefined,
+  { host, channels }: { readonly host: StandaloneHost | undefined; readonly channels: Channels | undefined },
 ): Promise<number> {
   const destroyed = Promise.withResolvers<void>();
   const server = new TtrpcServer({ calls: CALLS_MAX });
   const serveSandbox = async (afterDestroy: AgentRuntime["afterDestroy"]) => {
-    const sandbox = makeSandbox(options, launcher);
+    const sandbox = makeSandbox(options, launcher, channels?.passed);
     const gate = await openGate(options.policy);
     const methods = agentService({ sandbox, afterDestroy });
-    server.register(AgentServiceDefinition, gate.guard(host?.restrict(methods) ?? methods));
+    const service = gate.guard(host?.restrict(methods) ?? methods);
+    server.register(AgentServiceDefinition, channels?.spans?.trace(service) ?? service);
     host?.onSignal(() => sandbox.destroy().finally(destroyed.resolve));
     const { memoryAgent } = options;
     if (!memoryAgent.enabled) return;

@@ -5,6 +5,8 @@ import { check } from "#sys/errno.ts";
 import { Fd } from "#sys/fd.ts";
 import { pidfdSendSignal } from "#sys/process.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
+import type { PassedStreams } from "./channel/passed-streams.ts";
+import { pumpStream } from "./channel/stream-pump.ts";
 import { InputStream } from "./input-stream.ts";
 import type { LaunchedProcess, LaunchStdio } from "./launcher/launcher.ts";
 import { OutputStream } from "./output-stream.ts";
@@ -13,6 +15,8 @@ import { makeStandardPipes } from "./standard-streams.ts";
 const TIOCSWINSZ = 0x5414;
 /** struct winsize counts in 16 bits. */
 const SIZE_MAX = 0xffff;
+/** How long a terminal is read on after its process has ended: children may hold it for ever. */
+const DRAIN_MS = 500;
 /** _NSIG of the kernel. */
 const SIGNAL_MAX = 64;
 
@@ -21,6 +25,8 @@ export interface ProcessLaunch {
   readonly id: string;
   readonly process: Process;
   readonly pipeSize: number;
+  /** Connections that are the process's streams, or for a terminal its two ends; taken over. */
+  readonly passed?: PassedStreams | undefined;
   /** Starts the process so far that it waits to be let go. */
   launch(stdio: LaunchStdio): Promise<LaunchedProcess>;
   /** Called when the process has ended, before anybody who waits for it learns so. Must not throw. */
@@ -158,19 +164,43 @@ function resizeTerminal(terminal: Fd, rows: number, columns: number): void {
 }
 
 async function launchOnTerminal(options: ProcessLaunch): Promise<ContainerProcess> {
+  using undo = new DisposableStack();
+  const { passed } = options;
+  undo.use(passed);
   const launched = await options.launch("terminal");
   const { terminal } = launched;
   if (!terminal) throw new HakoError("INTERNAL", "Cannot launch a process: the launcher sent no terminal");
-  return ContainerProcess.adopt(options, launched, (exited) => ({
-    stdin: new InputStream(terminal, exited, { keepOpen: true }),
-    stdout: new OutputStream(terminal, exited),
-    stderr: undefined,
-  }));
+  undo.move();
+  return ContainerProcess.adopt(options, launched, (exited) => {
+    if (passed) carryTerminal(terminal, passed, exited);
+    return {
+      stdin: new InputStream(terminal, exited, { keepOpen: true }),
+      stdout: new OutputStream(terminal, exited),
+      stderr: undefined,
+    };
+  });
+}
+
+/** Between the terminal and the connections passed for it, until the process has ended and all was said. */
+function carryTerminal(terminal: Fd, passed: PassedStreams, exited: AbortSignal): void {
+  const { stdin, stdout } = passed;
+  const input = stdin ? pumpStream(stdin, terminal, exited) : Promise.resolve();
+  const drained = new AbortController();
+  exited.addEventListener("abort", () => setTimeout(() => drained.abort(), DRAIN_MS), { once: true });
+  const output = stdout ? pumpStream(terminal, stdout, drained.signal) : Promise.resolve();
+  const settle = (pump: Promise<void>) => pump.catch(() => {});
+  void Promise.all([settle(input), settle(output)]).then(() => passed[Symbol.dispose]());
 }
 
 async function launchOnPipes(options: ProcessLaunch): Promise<ContainerProcess> {
   using pipes = makeStandardPipes(options.pipeSize);
-  const { stdin, stdout, stderr } = pipes.process;
+  // The process alone holds what was passed for it, so that its end is the connection's.
+  using passed = options.passed;
+  const {
+    stdin = pipes.process.stdin,
+    stdout = pipes.process.stdout,
+    stderr = pipes.process.stderr,
+  } = passed ?? {};
   const launched = await options.launch({
     stdin: stdin.number,
     stdout: stdout.number,

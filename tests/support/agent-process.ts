@@ -57,7 +57,14 @@ export class AgentProcess implements AsyncDisposable {
 
   /** `network` gives it a network namespace of its own; `config` is the text of its configuration file. */
   static async start(
-    options: { readonly args?: readonly string[]; readonly network?: boolean; readonly config?: string } = {},
+    options: {
+      readonly args?: readonly string[];
+      readonly network?: boolean;
+      readonly config?: string;
+      readonly logLevel?: string;
+      /** Where its own log goes; "ignore" for tests that provoke errors. */
+      readonly stderr?: "inherit" | "ignore";
+    } = {},
   ): Promise<AgentProcess> {
     const base = realpathSync(mkdtempSync(join(tmpdir(), "hako-agent-")));
     const cgroupDirectory = join(cgroupRoot() ?? "", base.slice(base.lastIndexOf("/") + 1));
@@ -89,19 +96,27 @@ export class AgentProcess implements AsyncDisposable {
         hakoInit,
         "--own-machine",
         "--log-level",
-        "error",
+        options.logLevel ?? "error",
         "--config",
         config,
         ...(options.args ?? []),
       ],
     ];
-    const child = Bun.spawn(command, { cwd: checkout, stdio: ["ignore", "inherit", "inherit"] });
+    const child = Bun.spawn(command, {
+      cwd: checkout,
+      stdio: ["ignore", "inherit", options.stderr ?? "inherit"],
+    });
     const client = await connectAgent({ kind: "unix", path: socket }, { gone: child.exited });
     return new AgentProcess(base, cgroupDirectory, child, client);
   }
 
   get agent(): AgentClient["agent"] {
     return this.client.agent;
+  }
+
+  /** The agent's socket; its other channels are PATH_PORT. */
+  get socket(): string {
+    return join(this.#base, "agent.sock");
   }
 
   get pid(): number {

@@ -9,10 +9,7 @@ export function processMethods({ sandbox }: AgentRuntime): AgentMethods {
       if (!process || process.Args.length === 0) {
         throw new HakoError("INVALID_ARGUMENT", `Cannot run process "${execId}": it has no arguments`);
       }
-      if (ports.stdinPort || ports.stdoutPort || ports.stderrPort) {
-        throw new HakoError("UNIMPLEMENTED", "Standard streams cannot be passed through to vsock ports");
-      }
-      await container.exec(execId, process, stringUser, signal);
+      await container.exec(execId, process, { user: stringUser, ports }, signal);
       return {};
     },
     async signalProcess({ containerId, execId, signal: signalNumber }) {

@@ -1,6 +1,8 @@
 import { openEntry } from "#agent/safe-directory.ts";
 import { HakoError } from "#base/error.ts";
+import { dataHub } from "#cdh/process-hub.ts";
 import { findStatus } from "#linux/file.ts";
+import { readMountTable, unmount } from "#linux/mount.ts";
 import { mountStorage, openDirectoryAt } from "./mount-point.ts";
 import type { StorageContext, StorageHandler } from "./storage-handler.ts";
 
@@ -29,6 +31,14 @@ function isSandbox(metadata: Readonly<Record<string, string>>): boolean {
   return typeKeys.some((key) => metadata[key] === "sandbox");
 }
 
+/** What the hub left of an image: mounts first, then files. */
+async function removeBundle(bundle: string): Promise<void> {
+  const below = readMountTable().filter(({ mountPoint }) => mountPoint.startsWith(`${bundle}/`));
+  for (const { mountPoint } of below.toReversed()) await unmount(mountPoint, { writesNothing: true });
+  const { rm } = await import("node:fs/promises");
+  await rm(bundle, { recursive: true, force: true });
+}
+
 async function bindRootfs(
   storage: Parameters<StorageHandler["attach"]>[0],
   context: StorageContext,
@@ -53,26 +63,28 @@ export const imageGuestPullHandler: StorageHandler = {
         `Cannot pull image ${JSON.stringify(reference.slice(0, 200))}: that is no reference`,
       );
     }
-    const puller = context.images?.();
-    if (!puller) {
+    const hub = dataHub();
+    if (!hub.isAvailable()) {
       throw new HakoError(
         "UNAVAILABLE",
         `Cannot pull image "${reference}": this guest has no confidential data hub`,
       );
     }
-    const bundle = `${context.runDirectory}/image/${context.containerId ?? "sandbox"}`;
+    const name = context.containerId ?? "sandbox";
+    const bundle = `${context.runDirectory}/image/${name}`;
     openDirectoryAt(context.runDirectory, bundle).close();
-    await puller.pull(reference, bundle, context.signal);
+    const remove = async () => await removeBundle(bundle);
     try {
+      await hub.pullImage({ imageUrl: reference, bundlePath: bundle }, context.signal);
       const mounted = await bindRootfs(storage, context, bundle);
       return {
         async detach() {
           await mounted.detach();
-          await puller.release(bundle);
+          await remove();
         },
       };
     } catch (error) {
-      await puller.release(bundle);
+      await remove();
       throw error;
     }
   },

@@ -1,6 +1,5 @@
 import type { DeviceLookup } from "#agent/device/hotplug.ts";
 import type { Storage } from "#proto/agent.ts";
-import type { ImagePuller } from "./image-puller.ts";
 
 /**
  * One way to provide a directory of the guest that containers use: their root file system, a volume, a scratch space.
@@ -35,8 +34,6 @@ export interface StorageContext {
   readonly signal: AbortSignal | undefined;
   /** All storages of the request that make up this one: more than itself only for layers of a root file system. */
   readonly parts: readonly Storage[];
-  /** Who pulls images in this guest; undefined, or without an answer, when nobody does. */
-  readonly images?: (() => ImagePuller | undefined) | undefined;
 }
 
 export interface AttachedStorage {
