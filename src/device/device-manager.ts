@@ -10,6 +10,7 @@ import type {
   DeviceStatus,
   DiskRequest,
   NetworkRequest,
+  ShareRequest,
 } from "./device.ts";
 
 interface Entry {
@@ -33,6 +34,7 @@ export class DeviceManager implements AsyncDisposable {
   #disposed = false;
   #disks = 0;
   #networks = 0;
+  #shares = 0;
 
   /**
    * Adds a disk. Throws INVALID_ARGUMENT, ALREADY_EXISTS for a serial in use, and whatever `Machine.attach` throws;
@@ -49,6 +51,12 @@ export class DeviceManager implements AsyncDisposable {
     return this.#add({ kind: "network", id: `net${this.#networks++}`, ...rest }, owner, signal);
   }
 
+  /** Adds a shared directory; throws as {@link addDisk} does. */
+  addShare(request: ShareRequest, signal?: AbortSignal): Promise<Device> {
+    const { owner, ...rest } = request;
+    return this.#add({ kind: "share", id: `share${this.#shares++}`, ...rest }, owner, signal);
+  }
+
   /** For `MachineSpec.devices`. */
   get specs(): DeviceSpec[] {
     return this.#entries.map(({ spec }) => spec);
@@ -60,7 +68,7 @@ export class DeviceManager implements AsyncDisposable {
       id,
       kind: spec.kind,
       status,
-      name: spec.kind === "block" ? spec.serial : spec.macAddress,
+      name: deviceName(spec),
     }));
   }
 
@@ -160,4 +168,9 @@ export class DeviceManager implements AsyncDisposable {
     if (Symbol.asyncDispose in owner) await owner[Symbol.asyncDispose]();
     else owner[Symbol.dispose]();
   }
+}
+
+function deviceName(spec: DeviceSpec): string {
+  if (spec.kind === "block") return spec.serial;
+  return spec.kind === "network" ? spec.macAddress : spec.tag;
 }

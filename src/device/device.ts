@@ -19,7 +19,7 @@ export interface DeviceState {
   readonly id: string;
   readonly kind: DeviceSpec["kind"];
   readonly status: DeviceStatus;
-  /** Serial of a disk, MAC address of a network device. */
+  /** Serial of a disk, MAC address of a network device, tag of a share. */
   readonly name: string;
 }
 
@@ -42,6 +42,14 @@ export interface NetworkRequest {
   readonly tapFds: readonly number[];
   readonly macAddress: string;
   readonly mtu?: number;
+  /** As with {@link DiskRequest}. */
+  readonly owner?: DeviceOwner;
+}
+
+export interface ShareRequest {
+  readonly tag: string;
+  /** Where the process listens that serves the directory; it must live until the owner is disposed of. */
+  readonly socketPath: string;
   /** As with {@link DiskRequest}. */
   readonly owner?: DeviceOwner;
 }

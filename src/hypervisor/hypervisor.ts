@@ -16,6 +16,8 @@
 export type Capability =
   | "block-hotplug"
   | "network-hotplug"
+  /** Shares in the spec; together with block-hotplug also at run time, if the spec asked for `sharedMemory`. */
+  | "share-fs"
   | "vcpu-hotplug"
   /** Memory beyond `memoryMib`, up to `maxMemoryMib`. */
   | "memory-hotplug"
@@ -52,7 +54,17 @@ export interface NetworkSpec {
   readonly mtu?: number;
 }
 
-export type DeviceSpec = BlockSpec | NetworkSpec;
+/** A directory of the host that another process serves to the guest (virtio-fs, by the vhost-user protocol). */
+export interface ShareSpec {
+  readonly kind: "share";
+  readonly id: string;
+  /** How the guest mounts it, `[A-Za-z0-9._-]{1,36}`. */
+  readonly tag: string;
+  /** Where that process listens. It can read and write all of the guest's memory. */
+  readonly socketPath: string;
+}
+
+export type DeviceSpec = BlockSpec | NetworkSpec | ShareSpec;
 
 /** How the agent is reached from the host. */
 export type AgentChannel =
@@ -82,6 +94,8 @@ export interface MachineSpec {
   /** Upper bound for resizeMemory; equal to `memoryMib` when absent. */
   readonly maxMemoryMib?: number;
   readonly devices: readonly DeviceSpec[];
+  /** The guest's memory can be mapped by other processes: for a share that comes later. One in `devices` implies it. */
+  readonly sharedMemory?: boolean;
   readonly agent: AgentChannel;
 }
 

@@ -1,10 +1,12 @@
 import { HakoError } from "#base/error.ts";
 import { validateId } from "#base/id.ts";
-import type { BlockSpec, DeviceSpec, MachineSpec, NetworkSpec } from "./hypervisor.ts";
+import type { BlockSpec, DeviceSpec, MachineSpec, NetworkSpec, ShareSpec } from "./hypervisor.ts";
 
 /** VIRTIO_BLK_ID_BYTES of linux/virtio_blk.h. */
 const serialPattern = /^[A-Za-z0-9._-]{1,20}$/;
 const deviceIdPattern = /^[a-z0-9-]{1,32}$/;
+/** virtio specification 1.2, 5.11.4: 36 bytes. */
+const tagPattern = /^[A-Za-z0-9._-]{1,36}$/;
 const macPattern = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 const portNamePattern = /^[A-Za-z0-9._-]{1,63}$/;
 /** Below it no Linux guest comes up. */
@@ -51,7 +53,8 @@ export function validateDevice(device: DeviceSpec, present: readonly DeviceSpec[
     throw new HakoError("ALREADY_EXISTS", `Cannot add device "${device.id}": the id is in use`);
   }
   if (device.kind === "block") validateBlock(device, present);
-  else validateNetwork(device);
+  else if (device.kind === "network") validateNetwork(device);
+  else validateShare(device);
 }
 
 function validateBlock(device: BlockSpec, present: readonly DeviceSpec[]): void {
@@ -74,6 +77,16 @@ function validateNetwork(device: NetworkSpec): void {
   }
   checkRange("number of TAP queues", device.tapFds.length, 1, MAX_QUEUES);
   if (device.mtu !== undefined) checkRange("MTU", device.mtu, MIN_MTU, MAX_MTU);
+}
+
+function validateShare({ tag, socketPath }: ShareSpec): void {
+  checkPattern("tag of a share", tag, tagPattern);
+  // UNIX_PATH_MAX with its NUL (linux/un.h).
+  if (socketPath.startsWith("/") && !socketPath.includes("\0") && Buffer.byteLength(socketPath) < 108) return;
+  throw new HakoError(
+    "INVALID_ARGUMENT",
+    `Cannot use ${JSON.stringify(socketPath)} as the socket of a share`,
+  );
 }
 
 function validateParams(params: readonly string[]): void {

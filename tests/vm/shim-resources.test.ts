@@ -1,6 +1,6 @@
 /** What a pod takes from its host and its machine: cgroups, size, interfaces; by the calls that containerd makes. */
 import { afterAll, beforeAll, expect } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findCgroupLayout } from "#linux/cgroup/host/layout.ts";
 import type { Spec } from "#oci/runtime-spec.ts";
@@ -65,7 +65,7 @@ function processesOf(path: string): string[] {
 const script = `while sleep 0.3; do echo "mem $(grep MemTotal /proc/meminfo | grep -o '[0-9]*')"; echo "eth $(ip -o -4 addr | grep -o '192.0.2.[0-9]*/24\\|198.51.100.[0-9]*/24' | tr '\\n' ' ')"; done`;
 
 containerdTest(
-  "a pod is in its cgroup, grows with an update, and gets interfaces that come late",
+  "a pod is in its cgroup, grows with an update, gets interfaces that come late, and shares a directory",
   async () => {
     await using pod = await TestNamespace.create();
     pod.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer0");
@@ -108,6 +108,23 @@ containerdTest(
     lines.forget();
     const after = Number(await lines.until(/^mem (\d+)$/m));
     expect(after - before).toBeGreaterThan(150 * 1024);
+
+    // A directory that a later container shares for writing is plugged into the running machine.
+    const shared = join(host.hako.dir, "shared");
+    mkdirSync(shared);
+    const app = await host.bundle("app", "echo app > /data/file", (config: Spec) => ({
+      ...config,
+      mounts: [
+        ...(config.mounts ?? []),
+        { destination: "/data", type: "bind", source: shared, options: ["rbind", "rw"] },
+      ],
+      annotations: { "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "pod" },
+    }));
+    await shim.task.create({ id: "app", bundle: app });
+    await shim.task.start({ id: "app" });
+    expect((await shim.task.wait({ id: "app" })).exitStatus).toBe(0);
+    await shim.task.delete({ id: "app" });
+    expect(readFileSync(join(shared, "file"), "utf8")).toBe("app\n");
 
     await shim.task.kill({ id: "pod", signal: 9, all: true });
     await shim.task.wait({ id: "pod" });

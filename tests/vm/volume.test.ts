@@ -5,6 +5,7 @@ import {
   chownSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -13,12 +14,22 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { findVirtiofsd } from "#resource/share-fs/virtiofsd.ts";
 import { HakoHost, hakoBinary, MACHINE_TIMEOUT_MS, machineTest } from "../support/hako-host.ts";
 import { busyboxImage } from "../support/images.ts";
 import { loopMountMissing } from "../support/loop-mount.ts";
 import { testIf } from "../support/skip.ts";
 
-const missing = loopMountMissing();
+const missing = loopMountMissing() ?? virtiofsdMissing();
+
+function virtiofsdMissing(): string | undefined {
+  try {
+    findVirtiofsd("");
+    return undefined;
+  } catch {
+    return "needs virtiofsd (Debian package qemu-system-common)";
+  }
+}
 const test = missing === undefined ? machineTest : testIf(false, missing);
 
 const host = new HakoHost();
@@ -69,6 +80,7 @@ cat /config/key; echo
 blockdev --getsize64 /dev/raw; printf written > /dev/raw
 stat -c '%g %a' /direct; echo kept > /direct/file; grep -c ' /direct ext4 rw' /proc/mounts
 stat -c '%g %a' /scratch; echo x > /scratch/file; cat /scratch/file
+cat /shared/from-host; mkdir -m 700 /shared/dir; echo guest > /shared/dir/file; mv /shared/old /shared/new
 grep ' /memory tmpfs ' /proc/mounts | grep -o 'size=[0-9]*k'; stat -c %g /memory
 echo ready
 until [ "$(cat /config/key)" = ..v2 ]; do sleep 0.2; done; echo swapped; sync`;
@@ -79,10 +91,13 @@ test(
     const config = join(volumes, "kubernetes.io~configmap/config");
     const scratch = join(volumes, "kubernetes.io~empty-dir/scratch");
     const memory = join(volumes, "kubernetes.io~empty-dir/memory");
+    const shared = join(host.dir, "shared, with a comma");
     const direct = join(volumes, "kubernetes.io~csi/pvc/mount");
     using stack = new DisposableStack();
     writeConfigMap(config, "..v1");
     for (const path of [scratch, memory, direct]) mkdirSync(path, { recursive: true, mode: 0o777 });
+    mkdirSync(shared);
+    for (const name of ["from-host", "old"]) writeFileSync(join(shared, name), "host\n");
     chmodSync(scratch, 0o777);
     chownSync(scratch, 0, 4243);
     run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", memory);
@@ -99,6 +114,7 @@ test(
       [direct, "/direct"],
       [scratch, "/scratch"],
       [memory, "/memory"],
+      [shared, "/shared"],
     ].flatMap(([from, to]) => ["--volume", `${from}:${to}`]);
     const image = await busyboxImage("oci");
     const child = Bun.spawn([hakoBinary, "run", "--rm", ...options, image, "sh", "-c", script], {
@@ -121,11 +137,14 @@ test(
       "1",
       "4243 2777",
       "x",
+      "host",
       "size=1024k",
       "4244",
       "ready",
       "swapped",
     ]);
+    expect(readFileSync(join(shared, "dir/file"), "utf8")).toBe("guest\n");
+    expect(readdirSync(shared).sort()).toEqual(["dir", "from-host", "new"]);
     expect(readFileSync(loop).toString("latin1", 0, 7)).toBe("written");
     expect(run("debugfs", "-R", "cat /file", join(host.dir, "direct.img"))).toBe("kept");
     expect(host.leftovers()).toEqual([]);

@@ -91,13 +91,11 @@ export function storageKeys(defaults: HypervisorDefaults) {
       {
         options: ["virtio-fs", "inline-virtio-fs", "virtio-fs-nydus", "none"],
         annotation: true,
-        without: NOT_YET,
       },
     ),
     virtio_fs_daemon: text("virtiofsd; empty: searched in the usual directories.", "", {
       annotation: true,
       allowedBy: "valid_virtio_fs_daemon_paths",
-      without: NOT_YET,
     }),
     valid_virtio_fs_daemon_paths: list("Globs for an annotation that sets virtio_fs_daemon.", [
       "/usr/libexec/virtiofsd",
@@ -106,12 +104,10 @@ export function storageKeys(defaults: HypervisorDefaults) {
     ]),
     virtio_fs_extra_args: list("Arguments added to virtiofsd.", ["--thread-pool-size=1"], {
       annotation: true,
-      without: NOT_YET,
     }),
     virtio_fs_cache: choice("What the guest may cache.", "auto", {
       options: ["never", "metadata", "auto", "always"],
       annotation: true,
-      without: NOT_YET,
     }),
     virtio_fs_cache_size: whole("Window of the host's page cache.", 0, {
       min: 0,

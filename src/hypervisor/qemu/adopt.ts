@@ -102,15 +102,21 @@ async function readDevices(qmp: QmpClient, type: MachineType): Promise<PluggedDe
 async function readDevice(qmp: QmpClient, type: MachineType, id: string): Promise<PluggedDevice> {
   const path = `${PERIPHERAL}/device-${id}`;
   const find = (property: string) => qmp.execute("qom-get", { path, property }).catch(() => undefined);
-  const [drive, serial, mac, address] = await Promise.all(["drive", "serial", "mac", "addr"].map(find));
+  const names = ["drive", "serial", "mac", "addr", "tag"];
+  const [drive, serial, mac, address, tag] = await Promise.all(names.map(find));
   const fdset = Number(/^block(\d+)$/.exec(String(drive))?.[1] ?? 0);
-  const spec: DeviceSpec =
-    mac === undefined
-      ? { kind: "block", id, serial: String(serial), fd: -1, readOnly: true }
-      : { kind: "network", id, tapFds: [], macAddress: String(mac) };
+  const spec = adoptedSpec(id, { serial, mac, tag });
   // PCI devices say `01.0`; without PCI there is no such property.
   const slot = /^([0-9a-f]+)\.\d$/.exec(String(address))?.[1];
   const { deviceBus: bus } = type;
   if (slot === undefined || bus === undefined) return { spec, fdset };
   return { spec, fdset, slot: { bus, slot: Number.parseInt(slot, 16) } };
+}
+
+/** What tells the kinds apart: only a network device has a MAC address, only a share a tag. */
+function adoptedSpec(id: string, found: { serial: unknown; mac: unknown; tag: unknown }): DeviceSpec {
+  const { serial, mac, tag } = found;
+  if (tag !== undefined) return { kind: "share", id, tag: String(tag), socketPath: "" };
+  if (mac !== undefined) return { kind: "network", id, tapFds: [], macAddress: String(mac) };
+  return { kind: "block", id, serial: String(serial), fd: -1, readOnly: true };
 }

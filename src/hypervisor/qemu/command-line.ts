@@ -1,5 +1,12 @@
 import type { AgentChannel, MachineSpec } from "#hypervisor/hypervisor.ts";
-import { blockDevice, networkDevice, type QemuObject, virtioDevice } from "./device-argument.ts";
+import {
+  blockDevice,
+  networkDevice,
+  type QemuObject,
+  shareChardev,
+  shareDevice,
+  virtioDevice,
+} from "./device-argument.ts";
 import type { PluggedDevice } from "./inventory.ts";
 import type { Accelerator, MachineType } from "./machine-type.ts";
 
@@ -92,13 +99,17 @@ function addIdentity(builder: Builder, spec: MachineSpec, settings: LaunchSettin
 
 function addMachine(builder: Builder, spec: MachineSpec, type: MachineType, settings: LaunchSettings): void {
   const tcg = `tcg,thread=multi,tb-size=${TCG_CODE_CACHE_MIB}`;
-  builder.add("-machine", type.machine, ...type.args);
+  const shared = needsSharedMemory(spec);
+  builder.add("-machine", shared ? `${type.machine},memory-backend=ram` : type.machine, ...type.args);
   builder.add("-accel", settings.accelerator === "kvm" ? "kvm" : tcg);
   builder.add("-cpu", settings.accelerator === "kvm" ? "host" : "max");
   builder.add("-smp", `cpus=${spec.vcpus},maxcpus=${spec.maxVcpus ?? spec.vcpus}`);
   const region = memoryRegionMib(spec);
   const growth = region > 0 ? `,maxmem=${spec.memoryMib + region}M` : "";
   builder.add("-m", `size=${spec.memoryMib}M${growth}`);
+  if (!shared) return;
+  const size = spec.memoryMib * 1024 * 1024;
+  builder.object("-object", { "qom-type": "memory-backend-memfd", id: "ram", size, share: true });
 }
 
 function addKernel(builder: Builder, spec: MachineSpec, type: MachineType, settings: LaunchSettings): void {
@@ -130,6 +141,11 @@ function addControl(builder: Builder, channels: MonitorChannels): void {
   builder.add("-serial", "chardev:console");
 }
 
+/** The process behind a share works on the guest's memory. */
+function needsSharedMemory({ sharedMemory, devices }: MachineSpec): boolean {
+  return sharedMemory === true || devices.some(({ kind }) => kind === "share");
+}
+
 /** Memory that resizeMemory can plug in beyond the start size. */
 export function extraMemoryMib(spec: Pick<MachineSpec, "memoryMib" | "maxMemoryMib">): number {
   return (spec.maxMemoryMib ?? spec.memoryMib) - spec.memoryMib;
@@ -143,7 +159,10 @@ function memoryRegionMib(spec: MachineSpec): number {
 function addMemoryDevice(builder: Builder, spec: MachineSpec, type: MachineType): void {
   const size = memoryRegionMib(spec) * 1024 * 1024;
   if (size === 0) return;
-  builder.object("-object", { "qom-type": "memory-backend-ram", id: "extra", size, reserve: false });
+  const backend = needsSharedMemory(spec)
+    ? { "qom-type": "memory-backend-memfd", share: true }
+    : { "qom-type": "memory-backend-ram" };
+  builder.object("-object", { ...backend, id: "extra", size, reserve: false });
   builder.object(
     "-device",
     virtioDevice(type, "virtio-mem", { id: MEMORY_DEVICE_ID, memdev: "extra", "requested-size": 0 }),
@@ -186,6 +205,11 @@ function addDevices(
       builder.add("-add-fd", `fd=${builder.inherit(spec.fd)},set=${fdset}`);
       builder.object("-blockdev", backend);
       builder.object("-device", frontend);
+    } else if (spec.kind === "share") {
+      // A comma in a value is written twice.
+      const path = spec.socketPath.replaceAll(",", ",,");
+      builder.add("-chardev", `socket,id=${shareChardev(spec.id)},path=${path}`);
+      builder.object("-device", shareDevice(type, spec, slot));
     } else {
       const tap = spec.tapFds.map((fd) => builder.inherit(fd));
       const vhost = remaining.splice(0, tap.length).map((fd) => builder.inherit(fd));

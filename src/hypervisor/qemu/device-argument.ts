@@ -1,8 +1,11 @@
 import { fstatSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
-import type { BlockSpec, NetworkSpec } from "#hypervisor/hypervisor.ts";
+import type { BlockSpec, NetworkSpec, ShareSpec } from "#hypervisor/hypervisor.ts";
 import type { PciSlot } from "./inventory.ts";
 import type { MachineType } from "./machine-type.ts";
+
+/** The most that QEMU allows. */
+const SHARE_QUEUE_SIZE = 1024;
 
 /** One QEMU object as JSON: the same on the command line and over QMP. */
 export type QemuObject = Readonly<Record<string, unknown>>;
@@ -64,6 +67,22 @@ export function blockDevice(type: MachineType, spec: BlockSpec, fdset: number, s
       rerror: "report",
       ...place(slot),
     }),
+  };
+}
+
+export function shareChardev(id: string): string {
+  return `share-${id}`;
+}
+
+/** The front end of a share, whose back end is a character device that leads to its process. */
+export function shareDevice(type: MachineType, spec: ShareSpec, slot?: PciSlot): QemuObject {
+  return {
+    driver: `vhost-user-fs-${type.virtioSuffix}`,
+    id: frontendId(spec.id),
+    chardev: shareChardev(spec.id),
+    tag: spec.tag,
+    "queue-size": SHARE_QUEUE_SIZE,
+    ...place(slot),
   };
 }
 

@@ -1,8 +1,16 @@
 import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
 import { abortable } from "#base/mutex.ts";
-import type { BlockSpec, DeviceSpec, NetworkSpec } from "#hypervisor/hypervisor.ts";
-import { blockDevice, blockNode, frontendId, netdevId, networkDevice } from "./device-argument.ts";
+import type { BlockSpec, DeviceSpec, NetworkSpec, ShareSpec } from "#hypervisor/hypervisor.ts";
+import {
+  blockDevice,
+  blockNode,
+  frontendId,
+  netdevId,
+  networkDevice,
+  shareChardev,
+  shareDevice,
+} from "./device-argument.ts";
 import type { Inventory, PluggedDevice } from "./inventory.ts";
 import type { MachineType } from "./machine-type.ts";
 import { type QmpClient, QmpError } from "./qmp.ts";
@@ -29,7 +37,8 @@ export class Hotplug {
     const device = this.#inventory.add(spec);
     undo.defer(() => this.#inventory.remove(spec.id));
     if (spec.kind === "block") await this.#attachBlock(device, spec, undo);
-    else await this.#attachNetwork(device, spec, undo);
+    else if (spec.kind === "network") await this.#attachNetwork(device, spec, undo);
+    else await this.#attachShare(device, spec, undo);
     undo.move();
   }
 
@@ -38,7 +47,8 @@ export class Hotplug {
     if (!device) throw new HakoError("NOT_FOUND", `Cannot detach device "${id}": there is none`);
     await unplug(this.#qmp, frontendId(id), signal);
     if (device.spec.kind === "block") await this.#removeBlock(device);
-    else await this.#qmp.execute("netdev_del", { id: netdevId(id) });
+    else if (device.spec.kind === "network") await this.#qmp.execute("netdev_del", { id: netdevId(id) });
+    else await this.#qmp.execute("chardev-remove", { id: shareChardev(id) });
     this.#inventory.remove(id);
   }
 
@@ -66,6 +76,15 @@ export class Hotplug {
     await this.#qmp.execute("netdev_add", backend);
     undo.defer(() => this.#quietly("netdev_del", { id: netdevId(spec.id) }));
     await this.#qmp.execute("device_add", frontend);
+  }
+
+  async #attachShare(device: PluggedDevice, spec: ShareSpec, undo: AsyncDisposableStack): Promise<void> {
+    const id = shareChardev(spec.id);
+    const addr = { type: "unix", data: { path: spec.socketPath } };
+    const backend = { type: "socket", data: { addr, server: false } };
+    await this.#qmp.execute("chardev-add", { id, backend });
+    undo.defer(() => this.#quietly("chardev-remove", { id }));
+    await this.#qmp.execute("device_add", shareDevice(this.#type, spec, device.slot));
   }
 
   /** Gives QEMU descriptors under names, which the command that uses them takes away. */

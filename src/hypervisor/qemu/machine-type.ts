@@ -21,7 +21,7 @@ export interface MachineType {
   kernelParams(vcpus: number): readonly string[];
 }
 
-const everywhere: readonly Capability[] = ["pause", "balloon", "vsock", "serial-agent"];
+const everywhere: readonly Capability[] = ["pause", "balloon", "vsock", "serial-agent", "share-fs"];
 const microvmOptions = "rtc=on,isa-serial=on,x-option-roms=off,dump-guest-core=off,mem-merge=off";
 const modernVirtioMmio = ["-global", "virtio-mmio.force-legacy=false"];
 

@@ -84,7 +84,7 @@ export class QemuMachine implements Machine {
   }
 
   async attach(device: DeviceSpec, signal?: AbortSignal): Promise<void> {
-    this.#require(device.kind === "block" ? "block-hotplug" : "network-hotplug", "attach devices");
+    this.#require(device.kind === "network" ? "network-hotplug" : "block-hotplug", "attach devices");
     using _ = await this.#begin("attach a device", signal);
     await this.#hotplug.attach(device);
   }

@@ -1,4 +1,5 @@
 import type { Device, HugepageLimit, Mount } from "#oci/runtime-spec.ts";
+import type { ShareOptions } from "#resource/share-fs/virtiofsd.ts";
 import type { DiskFile, GuestDevice, StorageSpec } from "#resource/storage.ts";
 import type { GuestCopy } from "./guest-copy.ts";
 
@@ -20,12 +21,20 @@ export interface VolumePlace {
   readonly sharedShm: boolean;
   /** Of the container's limits, for huge pages. */
   readonly hugepageLimits: readonly HugepageLimit[];
+  /** How a directory can be shared for writing; or why it cannot be. */
+  readonly share: ShareOptions | string;
   /** `emptydir_mode` of the configuration. */
   readonly emptyDirMode: "shared-fs" | "block-plain" | "block-encrypted";
 }
 
+/** A directory that a process of the host serves to the guest. */
+export interface Share {
+  readonly tag: string;
+  readonly socketPath: string;
+}
+
 /**
- * A volume that is ready to be given to a container: some of what follows, never all. The machine gets `disk` before
+ * A volume that is ready to be given to a container: some of what follows, never all. The machine gets `disk` and `share` before
  * the container is made, the agent gets `storage`, `copy` and `device`, and the container `mount` or `specDevice`.
  * Disposing frees what it holds on the host.
  */
@@ -35,6 +44,7 @@ export interface Volume extends Disposable {
   readonly disk?: DiskFile;
   readonly storage?: StorageSpec;
   readonly copy?: GuestCopy;
+  readonly share?: Share;
   readonly device?: GuestDevice;
   /** For the container's list of devices. */
   readonly specDevice?: Device;

@@ -66,7 +66,9 @@ export class LinuxSandbox implements Sandbox {
     const budget = new PhaseBudget(`create container "${request.id.slice(0, 12)}"`, this.#createTimeoutMs);
     const memoryMib = this.#spec.memoryMib ?? this.#context.config.hypervisor.qemu.defaultMemory;
     const { stateDir } = this.#context.paths;
-    const volume = { sharedShm: false, stateDir, emptyDirMode: this.#context.config.runtime.emptydirMode };
+    const { emptydirMode: emptyDirMode } = this.#context.config.runtime;
+    const share = "a container without a machine gets copies only";
+    const volume = { sharedShm: false, stateDir, emptyDirMode, share };
     const preparing = planContainer(request, { containerMemory: memoryMib * MIB, volume, budget }, signal);
     const planned = this.#withoutMachineSize(request, await this.timeline.measure("image", preparing));
     const plan = { ...planned, spec: fitRlimits(planned.spec) };

@@ -16,6 +16,7 @@ export function adoptedPlan({ args, terminal }: ContainerState): ContainerPlan {
     rootPath: "",
     user: "",
     disks: [],
+    shares: [],
     storages: [],
     mounts: [],
     devices: [],

@@ -10,7 +10,7 @@ import { buildContainerSpec } from "./container-spec.ts";
 export interface PlanOptions {
   /** Bytes that all containers of the sandbox may use. */
   readonly containerMemory: number;
-  readonly volume: Pick<VolumePlace, "stateDir" | "sharedShm" | "emptyDirMode">;
+  readonly volume: Pick<VolumePlace, "stateDir" | "sharedShm" | "emptyDirMode" | "share">;
   readonly budget: PhaseBudget;
 }
 

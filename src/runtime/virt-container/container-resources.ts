@@ -7,7 +7,7 @@ import { prepareRootfs, type RootfsSource } from "#resource/rootfs/rootfs.ts";
 import type { DiskFile, GuestDevice, StorageSpec } from "#resource/storage.ts";
 import { prepareIdentityFiles } from "#resource/volume/file.ts";
 import { prepareVolume } from "#resource/volume/prepare-volume.ts";
-import type { Volume, VolumePlace } from "#resource/volume/volume.ts";
+import type { Share, Volume, VolumePlace } from "#resource/volume/volume.ts";
 import { AgentWriter } from "./guest-file.ts";
 
 type Agent = AgentClient["agent"];
@@ -20,6 +20,7 @@ export interface ContainerResources extends Disposable {
   /** `user[:group]`; empty for root. */
   readonly user: string;
   readonly disks: readonly DiskFile[];
+  readonly shares: readonly Share[];
   readonly storages: readonly StorageSpec[];
   readonly mounts: readonly Mount[];
   /** For the agent, and for the container's list of devices. */
@@ -76,6 +77,7 @@ export async function prepareContainerResources(
     rootPath: rootfs.path,
     user: request.user ?? rootfs.image.config.User ?? "",
     disks: [rootfs.disk, ...volumes.flatMap(({ disk }) => disk ?? [])],
+    shares: volumes.flatMap(({ share }) => share ?? []),
     storages: [...rootfs.storages, ...volumes.flatMap(({ storage }) => storage ?? [])],
     mounts: volumes.flatMap(({ mount }) => mount ?? []),
     devices: volumes.flatMap(({ device }) => device ?? []),

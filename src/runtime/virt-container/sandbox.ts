@@ -28,6 +28,7 @@ import { openMachineFiles } from "./machine-files.ts";
 import { enterCgroup, kernelParams, type MachinePlan, sizeWithin } from "./machine-plan.ts";
 import { MachineSizing } from "./machine-sizing.ts";
 import { prepareSandboxVolumes, type SandboxVolumes } from "./sandbox-volumes.ts";
+import { shareOptions } from "./share-options.ts";
 
 const log = logger("sandbox");
 
@@ -97,7 +98,7 @@ export class VirtSandbox implements Sandbox {
     await using undo = new AsyncDisposableStack();
     undo.defer(() => void this.#adding.delete(request.id));
     const { containerMemory } = this.#plan;
-    const volume = this.#volumePlace;
+    const volume = await this.#volumePlace();
     const preparing = this.#prepare(request, { containerMemory, volume, budget }, signal);
     const planned = await this.timeline.measure("image", preparing);
     const resources = this.#cleanup.use(planned.resources);
@@ -108,6 +109,11 @@ export class VirtSandbox implements Sandbox {
     const attaching = async (inner: AbortSignal) => {
       for (const disk of resources.disks) {
         const { id } = await this.#devices.addDisk({ ...disk, readOnly: disk.readOnly ?? true }, inner);
+        deviceIds.push(id);
+        release.defer(() => this.#unplug(id));
+      }
+      for (const share of resources.shares) {
+        const { id } = await this.#devices.addShare(share, inner);
         deviceIds.push(id);
         release.defer(() => this.#unplug(id));
       }
@@ -139,7 +145,7 @@ export class VirtSandbox implements Sandbox {
     for (const disk of files.disks) {
       await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
     }
-    const place = { ...this.#volumePlace, hugepageLimits: [] };
+    const place = { ...(await this.#volumePlace()), hugepageLimits: [] };
     const preparing = prepareSandboxVolumes(this.#spec, config.runtime.sandboxBindMounts, place, signal);
     const volumes = this.#cleanup.use(await preparing);
     for (const disk of volumes.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
@@ -166,6 +172,7 @@ export class VirtSandbox implements Sandbox {
               kernelParams: kernelParams(link.kernelParam, this.#spec, config),
               ...sizeWithin(capabilities, size),
               devices: this.#devices.specs,
+              sharedMemory: (this.#spec.hotplug ?? false) && typeof place.share !== "string",
               agent: link.channel,
             },
         agentAddress: link.address,
@@ -282,11 +289,13 @@ export class VirtSandbox implements Sandbox {
     await this.#cleanup.disposeAsync();
   }
 
-  get #volumePlace() {
+  async #volumePlace() {
+    const { config, paths } = this.#context;
     return {
       sharedShm: this.#spec.sharedShmMib !== undefined,
-      stateDir: this.#context.paths.stateDir,
-      emptyDirMode: this.#context.config.runtime.emptydirMode,
+      stateDir: paths.stateDir,
+      emptyDirMode: config.runtime.emptydirMode,
+      share: shareOptions(await this.#hypervisor, this.#plan.machineType, this.dir, config),
     };
   }
 

@@ -31,6 +31,7 @@ function place(changes: Partial<VolumePlace> = {}): VolumePlace {
     sharedShm: false,
     hugepageLimits: [],
     emptyDirMode: "shared-fs",
+    share: "virtio-fs is needed",
     ...changes,
   };
 }
@@ -101,7 +102,9 @@ describe("prepareVolume()", () => {
   });
 
   test("says what cannot be done and what can", async () => {
-    await expect(prepare("tree", false)).rejects.toThrow(`"${join(dir, "tree")}:/data:ro"`);
+    await expect(prepare("tree", false)).rejects.toThrow(
+      `for writing: virtio-fs is needed; it can be given read-only, "${join(dir, "tree")}:/data:ro"`,
+    );
     await expect(prepare("nothing", true)).rejects.toThrow("it does not exist");
     await expect(prepare("file/below", true)).rejects.toThrow("it does not exist");
     const fifo = join(dir, "fifo");
