@@ -293,8 +293,8 @@ const targets: Readonly<Record<string, Target>> = {
   },
 };
 
-/** Policies for the agent that can be named without a file. */
-const policies = ["allow-all", "allow-all-except-exec", "allow-set-policy", "deny-all"].map(
+/** Policies for the agent that can be named without a file, and the rules of those that are generated. */
+const policies = ["allow-all", "allow-all-except-exec", "allow-set-policy", "deny-all", "pod-rules"].map(
   (name) => `${name}.rego`,
 );
 

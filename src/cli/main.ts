@@ -42,7 +42,7 @@ export const COMMANDS: ReadonlyMap<string, Entry> = new Map([
     { summary: "Measure sandboxes beside other runtimes on this host", load: () => import("./bench.ts") },
   ],
   ["agent-ctl", { summary: "Make calls to an agent", load: () => import("./agent-ctl.ts") }],
-  ["policy", { summary: "Check a policy for the agent", load: () => import("./policy.ts") }],
+  ["policy", { summary: "Check or write a policy for the agent", load: () => import("./policy.ts") }],
   ["env", { summary: "Print paths, versions and settings in use", load: () => import("./env.ts") }],
   ["version", { summary: "Print the version", load: () => import("./version.ts") }],
   [

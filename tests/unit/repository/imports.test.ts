@@ -50,7 +50,7 @@ const table: Readonly<Record<string, readonly string[]>> = {
     "policy",
     "telemetry",
   ],
-  policy: ["telemetry"],
+  policy: ["oci", "telemetry"],
   cdh: ["sys", "linux", "oci", "proto", "ttrpc", "image", "telemetry"],
   agent: ["sys", "linux", "oci", "proto", "ttrpc", "cdh", "policy", "telemetry"],
 };
