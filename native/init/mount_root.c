@@ -103,18 +103,45 @@ static bool device_find(const char *serial, char *path, size_t size)
 	return found;
 }
 
+/*
+ * Where a disk lies that has no serial, as the host says on the command line: "hako.disk.<serial>=<path>". Memory that
+ * is a disk (virtio-pmem) is used in place, so that nothing of it is copied into the page cache.
+ */
+static bool device_given(const char *serial, char *path, size_t size)
+{
+	char word[64], line[4096];
+	hako_auto_close int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	char *save = NULL;
+	int start;
+
+	if (length <= 0)
+		return false;
+	line[length] = 0;
+	start = snprintf(word, sizeof(word), "hako.disk.%s=", serial);
+	for (char *at = strtok_r(line, " \n", &save); at; at = strtok_r(NULL, " \n", &save)) {
+		if (strncmp(at, word, (size_t)start))
+			continue;
+		snprintf(path, size, "%s", at + start);
+		return true;
+	}
+	return false;
+}
+
 /* Drivers may still be probing when PID 1 starts. */
 static int device_wait(const char *serial, char *path, size_t size)
 {
 	uint64_t end = hako_monotonic_ns() + DEVICE_WAIT_MS * 1000000ull;
 	struct timespec pause = { .tv_nsec = 2000000 };
+	bool given = device_given(serial, path, size);
 
 	do {
-		if (device_find(serial, path, size))
+		if (given ? access(path, F_OK) == 0 : device_find(serial, path, size))
 			return 0;
 		nanosleep(&pause, NULL);
 	} while (hako_monotonic_ns() < end);
-	return hako_say(ENODEV, "no block device with serial \"%s\" after %d ms", serial, DEVICE_WAIT_MS);
+	return hako_say(ENODEV, given ? "no block device for \"%s\" after %d ms" :
+			"no block device with serial \"%s\" after %d ms", serial, DEVICE_WAIT_MS);
 }
 
 /* How many other devices the image on a device needs, or a negative errno. */
@@ -136,7 +163,8 @@ static int image_extra_devices(const char *path)
 
 static int image_mount(void)
 {
-	char image[280], program[280], options[300] = "";
+	char image[280], program[280], options[320];
+	const char *in_place;
 	int extra;
 	int ret = device_wait(IMAGE_SERIAL, image, sizeof(image));
 
@@ -145,11 +173,13 @@ static int image_mount(void)
 	extra = image_extra_devices(image);
 	if (extra < 0 || extra > 1)
 		return hako_say(extra < 0 ? -extra : EINVAL, "%s holds no guest image", image);
+	in_place = strncmp(image, "/dev/pmem", 9) ? "" : "dax=always";
+	snprintf(options, sizeof(options), "%s", in_place);
 	if (extra) {
 		ret = device_wait(PROGRAM_SERIAL, program, sizeof(program));
 		if (ret)
 			return ret;
-		snprintf(options, sizeof(options), "device=%s", program);
+		snprintf(options, sizeof(options), "%s%sdevice=%s", in_place, *in_place ? "," : "", program);
 	}
 	mkdir(NEW_ROOT, 0755);
 	if (hako_mount(image, NEW_ROOT, "erofs", MS_RDONLY | MS_NODEV, options) < 0)

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "../kernel.h"
+#include "hotplug.h"
 #include "launch.h"
 #include "server.h"
 
@@ -152,6 +153,23 @@ static int agent_start(struct hako_server *s)
 	return 0;
 }
 
+/*
+ * Devices and vCPUs come and go by a process of its own: a driver's probe and a vCPU's start take their time, and
+ * PID 1 has children to reap.
+ */
+static void hotplug_start(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		hako_say(errno, "cannot fork");
+	if (pid)
+		return;
+	prctl(PR_SET_NAME, "hako-hotplug", 0, 0, 0);
+	hako_say(-hako_hotplug_serve(), "cannot listen for the host's wishes");
+	_exit(1);
+}
+
 static int boot(struct hako_server *s)
 {
 	int ret = hako_early_mounts();
@@ -168,6 +186,8 @@ static int boot(struct hako_server *s)
 	if (ret)
 		hako_say(-ret, "cannot set lo up");
 	file_limit_raise();
+	if (cmdline_has("hako.hotplug"))
+		hotplug_start();
 	ret = agent_start(s);
 	times.agent = hako_monotonic_ns();
 	return ret;

@@ -50,6 +50,16 @@ static bool interrupt_access(struct hako_virtio *device, uint32_t offset, void *
 	return true;
 }
 
+/* A window without a device is a placeholder, with device id 0: drivers pass it over (VIRTIO 1.2, 4.2.2). */
+static void placeholder_read(uint32_t offset, void *data, uint32_t length)
+{
+	uint32_t value = offset == VIRTIO_MMIO_MAGIC_VALUE ? 'v' | 'i' << 8 | 'r' << 16 | 't' << 24 :
+			 offset == VIRTIO_MMIO_VERSION ? 2 : 0;
+
+	memset(data, 0, length);
+	memcpy(data, &value, length < sizeof(value) ? length : sizeof(value));
+}
+
 /*
  * Nothing is there: reads give ones, writes go nowhere. So do writes to read-only memory; but an access to memory that
  * KVM should have done itself comes here if it could not reach what is behind the memory.
@@ -62,6 +72,11 @@ static void unclaimed_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, u
 	hako_vcpu_count(vcpu, HAKO_COUNT_UNCLAIMED);
 	if (!write)
 		memset(data, 0xff, length);
+	if (gpa - machine->config.mmio_base < machine->config.mmio_size) {
+		if (!write)
+			placeholder_read((uint32_t)(gpa % WINDOW), data, length);
+		return;
+	}
 	pthread_mutex_lock(&machine->lock);
 	host = hako_memory_at(&machine->memory, gpa, length, write);
 	if (host)
