@@ -71,6 +71,7 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["debootstrap", "tests: a Debian image"],
   ["iproute2", "tests: the peer of the netlink code"],
   ["e2fsprogs", "tests: the lab's disk"],
+  ["acpica-tools", "tests: reads the ACPI tables of the built-in VMM"],
   ["chromium", "tests: the page that hako bench writes"],
   ["runc", "tests and benchmarks: the peer of hako run and of the shim"],
   ["containerd", "tests: the shim's peer"],

@@ -41,8 +41,8 @@ export class DeviceManager implements AsyncDisposable {
    * the request's owner has been disposed of then.
    */
   addDisk(request: DiskRequest, signal?: AbortSignal): Promise<Device> {
-    const { id = `disk${this.#disks++}`, serial, fd, readOnly, owner } = request;
-    return this.#add({ kind: "block", id, serial, fd, readOnly }, owner, signal);
+    const { id = `disk${this.#disks++}`, serial, fd, readOnly, inPlace = false, owner } = request;
+    return this.#add({ kind: "block", id, serial, fd, readOnly, ...(inPlace && { inPlace }) }, owner, signal);
   }
 
   /** Adds a network device; throws as {@link addDisk} does. */

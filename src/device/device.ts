@@ -34,6 +34,8 @@ export interface DiskRequest {
   /** Open file or block device; must stay open until the owner is disposed of. */
   readonly fd: number;
   readonly readOnly: boolean;
+  /** As `BlockSpec.inPlace`. */
+  readonly inPlace?: boolean;
   /** Disposed of once, when the device is released, also when adding it fails. */
   readonly owner?: DeviceOwner;
 }

@@ -26,6 +26,8 @@ export type Capability =
   | "balloon"
   | "vsock"
   | "serial-agent"
+  /** The monitor serves the guest's vsock ports on a unix socket. */
+  | "hybrid-vsock"
   /** `Machine.save` and `Hypervisor.restore`. */
   | "snapshot"
   /** A panic ends as `guest-panic`; without it, as the reset that follows it: `guest-shutdown`. */
@@ -41,6 +43,11 @@ export interface BlockSpec {
   /** Open file or block device of any size; the guest sees it padded with zeros to a whole sector of 512 bytes. */
   readonly fd: number;
   readonly readOnly: boolean;
+  /**
+   * Read-only, there from the start to the end, and run from where it lies (virtio-pmem with DAX) where the driver can do
+   * that: it then tells the guest the device's path by the kernel parameter `hako.disk.<serial>=<path>`.
+   */
+  readonly inPlace?: boolean;
 }
 
 /** A network device on a TAP that is already open (IFF_VNET_HDR set, one fd a queue). */
@@ -74,7 +81,17 @@ export type AgentChannel =
    * One byte stream: virtio-serial port `portName`; `listenerFd` listens on the unix socket the host connects to.
    * The monitor takes it over; the caller may close its copy once `create` is done, and removes the socket file.
    */
-  | { readonly kind: "serial"; readonly portName: string; readonly listenerFd: number };
+  | { readonly kind: "serial"; readonly portName: string; readonly listenerFd: number }
+  /**
+   * A vsock of the monitor's own. `listenerFd` listens on the unix socket `path`, where the host says `CONNECT <port>`
+   * (Firecracker's way); as with `serial` the monitor takes it over.
+   */
+  | {
+      readonly kind: "hybrid-vsock";
+      readonly cid: number;
+      readonly path: string;
+      readonly listenerFd: number;
+    };
 
 export interface MachineSpec {
   /** Sandbox id, as `validateId` allows; names the process and shows in logs. */

@@ -37,8 +37,8 @@ export function validateMachineSpec(spec: MachineSpec): void {
   checkRange("memory in MiB", spec.memoryMib, MIN_MEMORY_MIB, MAX_MEMORY_MIB);
   checkRange("highest memory in MiB", maxMemoryMib, spec.memoryMib, MAX_MEMORY_MIB);
   validateParams(spec.kernelParams);
-  if (spec.agent.kind === "vsock") checkRange("vsock context id", spec.agent.cid, MIN_CID, MAX_CID);
-  else checkPattern("port name", spec.agent.portName, portNamePattern);
+  if (spec.agent.kind === "serial") checkPattern("port name", spec.agent.portName, portNamePattern);
+  else checkRange("vsock context id", spec.agent.cid, MIN_CID, MAX_CID);
   const present: DeviceSpec[] = [];
   for (const device of spec.devices) {
     validateDevice(device, present);

@@ -1,9 +1,18 @@
+import { join } from "node:path";
 import { HakoError } from "#base/error.ts";
 import type { Config } from "#config/config.ts";
+import { findPaths } from "#config/paths.ts";
 import type { Hypervisor, HypervisorProbe } from "./hypervisor.ts";
 
 /** Drivers in the order in which `auto` tries them; each is loaded when it is first needed. */
-const drivers: ReadonlyMap<string, (config: Config) => Promise<Hypervisor>> = new Map([
+const drivers = new Map<string, (config: Config) => Promise<Hypervisor>>([
+  [
+    "builtin",
+    async () => {
+      const { BuiltinHypervisor } = await import("./builtin/hypervisor.ts");
+      return new BuiltinHypervisor({ cacheDir: join(findPaths().runDir, "vmm") });
+    },
+  ],
   [
     "qemu",
     async ({ hypervisor: { qemu } }) => {
@@ -13,11 +22,14 @@ const drivers: ReadonlyMap<string, (config: Config) => Promise<Hypervisor>> = ne
   ],
 ]);
 
+/** Names of other projects for the same place. */
+const aliases: Readonly<Record<string, string>> = { dragonball: "builtin" };
+
 export const hypervisorNames: readonly string[] = [...drivers.keys()];
 
 /** The driver of a name, whether or not it can work here. NOT_FOUND for an unknown name. */
 export async function lookupHypervisor(name: string, config: Config): Promise<Hypervisor> {
-  const open = drivers.get(name);
+  const open = drivers.get(aliases[name] ?? name);
   if (open) return open(config);
   throw new HakoError(
     "NOT_FOUND",

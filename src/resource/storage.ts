@@ -32,6 +32,8 @@ export interface DiskFile {
   readonly fd: number;
   /** Absent: true. */
   readonly readOnly?: boolean;
+  /** As `BlockSpec.inPlace`. */
+  readonly inPlace?: boolean;
 }
 
 /** Where the agent keeps what belongs to a container. */

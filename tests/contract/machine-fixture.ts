@@ -28,7 +28,6 @@ export class MachineFixture implements AsyncDisposable {
   readonly runDir = mkdtempSync(join(tmpdir(), "hako-contract-"));
   readonly spec: MachineSpec;
   readonly #resources: DisposableStack;
-  readonly #cid: number | undefined;
   #machine: Machine | undefined;
   #guest: GuestChannel | undefined;
 
@@ -37,7 +36,6 @@ export class MachineFixture implements AsyncDisposable {
     stack.defer(() => rmSync(this.runDir, { recursive: true, force: true }));
     this.hypervisor = subject.make();
     const { agent, params } = openAgent(subject, this.runDir, stack);
-    this.#cid = agent.kind === "vsock" ? agent.cid : undefined;
     this.spec = {
       id: "contract",
       runDir: this.runDir,
@@ -75,11 +73,16 @@ export class MachineFixture implements AsyncDisposable {
 
   /** The agent channel, whether or not the guest serves it already. */
   async connect(): Promise<GuestChannel> {
-    this.#guest ??=
-      this.#cid === undefined
-        ? await GuestChannel.overSerial(join(this.runDir, "agent.sock"))
-        : await GuestChannel.overVsock(this.#cid, AGENT_PORT);
+    this.#guest ??= await this.#open();
     return this.#guest;
+  }
+
+  #open(): Promise<GuestChannel> {
+    const { agent } = this.spec;
+    const path = join(this.runDir, "agent.sock");
+    if (agent.kind === "vsock") return GuestChannel.overVsock(agent.cid, AGENT_PORT);
+    if (agent.kind === "hybrid-vsock") return GuestChannel.overHybridVsock(path, AGENT_PORT);
+    return GuestChannel.overSerial(path);
   }
 
   /** A file in the run directory's neighbourhood, for a disk. */
@@ -114,7 +117,12 @@ function openAgent(
     const params = `agent.server_addr=vsock://-1:${AGENT_PORT}`;
     return { agent: { kind: "vsock", cid, vhostFd: vhost.number }, params };
   }
-  const listener = stack.use(unixListen(join(runDir, "agent.sock")));
+  const path = join(runDir, "agent.sock");
+  const listener = stack.use(unixListen(path));
+  if (subject.agent === "hybrid-vsock") {
+    const params = `agent.server_addr=vsock://-1:${AGENT_PORT}`;
+    return { agent: { kind: "hybrid-vsock", cid: 3, path, listenerFd: listener.number }, params };
+  }
   return {
     agent: { kind: "serial", portName: "hako.agent", listenerFd: listener.number },
     params: "agent.server_addr=virtio-serial://hako.agent",

@@ -17,6 +17,7 @@ const parts = [
   "tests",
   "config",
   "proto",
+  "native",
   "LICENSE",
   "NOTICE",
   "dist/native",

@@ -3,17 +3,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { withDeadline } from "#base/deadline.ts";
 import { type ByteStream, socketStream } from "#sys/byte-stream.ts";
+import type { Fd } from "#sys/fd.ts";
+import { hybridVsockConnect } from "#sys/hybrid-vsock.ts";
 import { unixConnect, vsockConnect } from "#sys/socket.ts";
 
 const root = join(import.meta.dir, "../..");
-const source = join(root, "tests/fixtures/contract-guest.c");
+const sources = ["tests/fixtures/contract-guest.c", "native/init/hotplug.c"].map((file) => join(root, file));
 
 /** The guest kernel of the build. */
 export const kernelPath = join(root, "dist/kernel/vmlinux");
 
-/** An initramfs whose init is tests/fixtures/contract-guest.c; built once for each version of the source. */
+/** An initramfs whose init is tests/fixtures/contract-guest.c; built once for each version of the sources. */
 export async function contractInitramfs(): Promise<string> {
-  const digest = Bun.hash(readFileSync(source)).toString(16);
+  const digest = Bun.hash(Buffer.concat(sources.map((file) => readFileSync(file)))).toString(16);
   const directory = join(root, "dist/test");
   const path = join(directory, `contract-guest-${digest}.cpio`);
   if (existsSync(path)) return path;
@@ -25,7 +27,7 @@ export async function contractInitramfs(): Promise<string> {
         "musl-gcc",
         ...["-static", "-s", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
         ...["-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"],
-        ...["-o", join(work, "init"), source],
+        ...["-o", join(work, "init"), ...sources],
       ],
       work,
     );
@@ -62,12 +64,20 @@ export class GuestChannel implements Disposable {
     return new GuestChannel(await socketStream(await unixConnect(socketPath)));
   }
 
+  static overVsock(cid: number, port = 1024): Promise<GuestChannel> {
+    return GuestChannel.#untilUp(() => vsockConnect(cid, port));
+  }
+
+  static overHybridVsock(path: string, port = 1024): Promise<GuestChannel> {
+    return GuestChannel.#untilUp(() => hybridVsockConnect(path, port));
+  }
+
   /** Tries until the guest listens. */
-  static async overVsock(cid: number, port = 1024): Promise<GuestChannel> {
+  static async #untilUp(connect: () => Promise<Fd>): Promise<GuestChannel> {
     const end = performance.now() + 100_000;
     for (;;) {
       try {
-        return new GuestChannel(await socketStream(await vsockConnect(cid, port)));
+        return new GuestChannel(await socketStream(await connect()));
       } catch (error) {
         if (performance.now() > end) throw error;
         await Bun.sleep(20);

@@ -1,11 +1,11 @@
 import { HakoError } from "#base/error.ts";
 import { ConsoleLog } from "#hypervisor/console-log.ts";
 import type { AdoptedMachine, AdoptSpec, DeviceSpec, ProcessState } from "#hypervisor/hypervisor.ts";
+import { readConsole, reopenConsolePipe } from "#linux/console-pipe.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
 import { openProcess, pidfdSendSignal, waitPidfd } from "#sys/process.ts";
 import { unixConnect } from "#sys/socket.ts";
 import { CONSOLE_PIPE, CONTROL_SOCKET } from "./channels.ts";
-import { readConsole } from "./console-pipe.ts";
 import { Inventory, type PluggedDevice } from "./inventory.ts";
 import { QemuMachine } from "./machine.ts";
 import type { MachineType } from "./machine-type.ts";
@@ -46,7 +46,7 @@ export async function adoptMachine(
   const { running } = (await qmp.execute("query-status", {}, { signal })) as { running?: boolean };
   const console = new ConsoleLog();
   const consoleStop = new AbortController();
-  const reader = openFd(`${path}/${CONSOLE_PIPE}`, O.RDONLY | O.NONBLOCK);
+  const reader = reopenConsolePipe(`${path}/${CONSOLE_PIPE}`);
   const consoleEnded = readConsole(reader, (bytes) => console.append(bytes), consoleStop.signal);
   undo.move();
   const { vcpus, memoryMib } = spec;

@@ -1,4 +1,5 @@
 import { HakoError } from "#base/error.ts";
+import { makeConsolePipe } from "#linux/console-pipe.ts";
 import { check, E } from "#sys/errno.ts";
 import { AT_FDCWD, type Fd, O, openFd } from "#sys/fd.ts";
 import { unixConnect, unixListen } from "#sys/socket.ts";
@@ -7,7 +8,6 @@ import { cstr, SYS, syscall } from "#sys/syscall.ts";
 export const CONTROL_SOCKET = "qmp.sock";
 /** A named pipe: QEMU goes on when its reader dies, and a new reader can open it. */
 export const CONSOLE_PIPE = "console.pipe";
-const S_IFIFO = 0o010000;
 
 /** By what hako and one QEMU are joined; QEMU gets the listener and the console's write end. */
 export interface Channels extends Disposable {
@@ -32,21 +32,16 @@ export async function openChannels(runDir: string, signal?: AbortSignal): Promis
     stack.defer(() => removeChannelFiles(runDir));
     const controlListener = stack.use(unixListen(`${path}/${CONTROL_SOCKET}`));
     const control = stack.use(await unixConnect(`${path}/${CONTROL_SOCKET}`, signal));
-    check(
-      syscall(SYS.mknodat, directory.number, cstr(CONSOLE_PIPE), S_IFIFO | 0o600, 0),
-      "Cannot make a named pipe",
-    );
-    const consoleReader = stack.use(openFd(`${path}/${CONSOLE_PIPE}`, O.RDONLY | O.NONBLOCK));
-    const consoleWriter = stack.use(openFd(`${path}/${CONSOLE_PIPE}`, O.WRONLY | O.NONBLOCK));
+    const console = stack.use(makeConsolePipe(`${path}/${CONSOLE_PIPE}`));
     const owned = stack.move();
     return {
       controlListener,
       control,
-      consoleReader,
-      consoleWriter,
+      consoleReader: console.reader,
+      consoleWriter: console.writer,
       closeMonitorEnds: () => {
         controlListener.close();
-        consoleWriter.close();
+        console.writer.close();
       },
       [Symbol.dispose]: () => owned.dispose(),
     };

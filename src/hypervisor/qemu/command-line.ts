@@ -1,3 +1,4 @@
+import { HakoError } from "#base/error.ts";
 import type { AgentChannel, MachineSpec } from "#hypervisor/hypervisor.ts";
 import {
   blockDevice,
@@ -178,6 +179,9 @@ function addAgentChannel(builder: Builder, agent: AgentChannel, type: MachineTyp
     const vhostfd = String(builder.inherit(agent.vhostFd));
     builder.object("-device", virtioDevice(type, "vhost-vsock", { vhostfd, "guest-cid": agent.cid }));
     return;
+  }
+  if (agent.kind === "hybrid-vsock") {
+    throw new HakoError("UNIMPLEMENTED", "Cannot reach an agent by hybrid vsock: QEMU has none of its own");
   }
   const listener = builder.inherit(agent.listenerFd);
   builder.add("-chardev", `socket,id=agent,fd=${listener},server=on,wait=off`);

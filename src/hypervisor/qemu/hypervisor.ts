@@ -12,13 +12,13 @@ import type {
   RestoreSpec,
 } from "#hypervisor/hypervisor.ts";
 import { validateMachineSpec } from "#hypervisor/machine-spec.ts";
+import { readConsole } from "#linux/console-pipe.ts";
 import { probeKvm } from "#linux/kvm-kind.ts";
 import { tscFrequencyKhz } from "#sys/tsc.ts";
 import { logger } from "#telemetry/log.ts";
 import { findBinary, readVersion } from "./binary.ts";
 import { type Channels, openChannels } from "./channels.ts";
 import { buildCommandLine, extraMemoryMib, type LaunchSettings } from "./command-line.ts";
-import { readConsole } from "./console-pipe.ts";
 import { Inventory } from "./inventory.ts";
 import { cleanUpLeftovers } from "./leftover.ts";
 import { QemuMachine } from "./machine.ts";

@@ -1,5 +1,4 @@
 import { HakoError } from "#base/error.ts";
-import { Mutex } from "#base/mutex.ts";
 import type { ConsoleLog } from "#hypervisor/console-log.ts";
 import type {
   Capability,
@@ -9,6 +8,7 @@ import type {
   MachineSpec,
   MachineState,
 } from "#hypervisor/hypervisor.ts";
+import { checkBound, type RunState, RunStateGate } from "#hypervisor/run-state.ts";
 import { logger } from "#telemetry/log.ts";
 import { removeChannelFiles } from "./channels.ts";
 import { extraMemoryMib } from "./command-line.ts";
@@ -25,8 +25,6 @@ const QUIT_TIMEOUT_MS = 500;
 /** How long the last events and console output may take to arrive after QEMU's end. */
 const DRAIN_TIMEOUT_MS = 1000;
 const CONSOLE_TAIL_BYTES = 8 * 1024;
-
-type RunState = "created" | "running" | "paused" | "ended";
 
 /** What a machine is made of; it takes all of it over. */
 export interface QemuMachineParts {
@@ -49,13 +47,12 @@ export class QemuMachine implements Machine {
   readonly #parts: QemuMachineParts;
   readonly #hotplug: Hotplug;
   readonly #cause = new ExitCause();
-  readonly #mutex = new Mutex();
+  readonly #gate: RunStateGate;
   readonly #log = logger("qemu");
-  #runState: RunState;
   #stopExpected = false;
 
   constructor(parts: QemuMachineParts, runState: RunState = "created") {
-    this.#runState = runState;
+    this.#gate = new RunStateGate(runState);
     this.#stopExpected = runState === "paused";
     const { spec, process, qmp, type, inventory } = parts;
     this.#parts = parts;
@@ -66,32 +63,32 @@ export class QemuMachine implements Machine {
   }
 
   async start(signal?: AbortSignal): Promise<void> {
-    await this.#transition("start", "created", "running", "cont", signal);
+    await this.#gate.transition("start", "created", "running", () => this.#execute("cont"), signal);
   }
 
   async pause(signal?: AbortSignal): Promise<void> {
     this.#stopExpected = true;
     try {
-      await this.#transition("pause", "running", "paused", "stop", signal);
+      await this.#gate.transition("pause", "running", "paused", () => this.#execute("stop"), signal);
     } finally {
-      this.#stopExpected = this.#runState === "paused";
+      this.#stopExpected = this.#gate.state === "paused";
     }
   }
 
   async resume(signal?: AbortSignal): Promise<void> {
-    await this.#transition("resume", "paused", "running", "cont", signal);
+    await this.#gate.transition("resume", "paused", "running", () => this.#execute("cont"), signal);
     this.#stopExpected = false;
   }
 
   async attach(device: DeviceSpec, signal?: AbortSignal): Promise<void> {
     this.#require(device.kind === "network" ? "network-hotplug" : "block-hotplug", "attach devices");
-    using _ = await this.#begin("attach a device", signal);
+    using _ = await this.#gate.begin("attach a device", signal);
     await this.#hotplug.attach(device);
   }
 
   async detach(id: string, signal?: AbortSignal): Promise<void> {
     this.#require("block-hotplug", "detach devices");
-    using _ = await this.#begin("detach a device", signal);
+    using _ = await this.#gate.begin("detach a device", signal);
     await this.#hotplug.detach(id, signal);
   }
 
@@ -99,19 +96,19 @@ export class QemuMachine implements Machine {
     this.#require("vcpu-hotplug", "change the number of vCPUs");
     const { vcpus, maxVcpus = vcpus } = this.#parts.spec;
     checkBound("vCPUs", count, 1, maxVcpus);
-    using _ = await this.#begin("change the number of vCPUs", signal);
+    using _ = await this.#gate.begin("change the number of vCPUs", signal);
     return resizeVcpus(this.#parts.qmp, count, signal);
   }
 
   async resizeMemory(memoryMib: number, signal?: AbortSignal): Promise<number> {
     const { spec, qmp } = this.#parts;
     checkBound("MiB", memoryMib, 1, spec.maxMemoryMib ?? spec.memoryMib);
-    using _ = await this.#begin("resize memory", signal);
+    using _ = await this.#gate.begin("resize memory", signal);
     return resizeMemory(qmp, { baseMib: spec.memoryMib, extraMib: extraMemoryMib(spec) }, memoryMib, signal);
   }
 
   async vcpuThreads(signal?: AbortSignal): Promise<readonly number[]> {
-    using _ = await this.#begin("list the vCPU threads", signal);
+    using _ = await this.#gate.begin("list the vCPU threads", signal);
     return vcpuThreads(this.#parts.qmp, signal);
   }
 
@@ -120,7 +117,7 @@ export class QemuMachine implements Machine {
   }
 
   async stop(): Promise<void> {
-    if (this.#runState !== "ended") {
+    if (this.#gate.state !== "ended") {
       this.#cause.stopRequested();
       const patience = AbortSignal.timeout(QUIT_TIMEOUT_MS);
       patience.addEventListener("abort", () => this.#parts.process.kill(), { once: true });
@@ -146,27 +143,8 @@ export class QemuMachine implements Machine {
     );
   }
 
-  /** One operation at a time, on a machine that is there. */
-  async #begin(action: string, signal?: AbortSignal): Promise<Disposable> {
-    const guard = await this.#mutex.lock(signal);
-    if (this.#runState !== "ended") return guard;
-    guard[Symbol.dispose]();
-    throw new HakoError("UNAVAILABLE", `Cannot ${action}: the machine has ended`);
-  }
-
-  async #transition(
-    action: string,
-    from: RunState,
-    to: RunState,
-    command: string,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    using _ = await this.#begin(`${action} the machine`, signal);
-    if (this.#runState !== from) {
-      throw new HakoError("FAILED_PRECONDITION", `Cannot ${action} the machine: it is "${this.#runState}"`);
-    }
+  async #execute(command: string): Promise<void> {
     await this.#parts.qmp.execute(command);
-    this.#runState = to;
   }
 
   #observe(event: QmpEvent): void {
@@ -187,7 +165,7 @@ export class QemuMachine implements Machine {
     const { process, qmp, console, consoleEnded, closeConsole, spec } = this.#parts;
     const exit = await process.exited;
     await Promise.race([Promise.all([qmp.closed, consoleEnded]), Bun.sleep(DRAIN_TIMEOUT_MS)]);
-    this.#runState = "ended";
+    this.#gate.end();
     qmp.close();
     closeConsole();
     this.#removeFiles();
@@ -204,12 +182,4 @@ export class QemuMachine implements Machine {
       this.#log.warn("cannot remove a machine's files", { machine: this.state.id, error });
     }
   }
-}
-
-function checkBound(unit: string, value: number, min: number, max: number): void {
-  if (Number.isInteger(value) && value >= min && value <= max) return;
-  throw new HakoError(
-    "OUT_OF_RANGE",
-    `Cannot resize to ${value} ${unit}: this machine takes ${min} to ${max}`,
-  );
 }

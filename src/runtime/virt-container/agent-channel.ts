@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentAddress } from "#agent-client/address.ts";
 import { HakoError } from "#base/error.ts";
-import type { AgentChannel } from "#hypervisor/hypervisor.ts";
+import type { AgentChannel, Capability } from "#hypervisor/hypervisor.ts";
 import { claimGuestCid } from "#linux/vhost-vsock.ts";
 import { unixListen } from "#sys/socket.ts";
 import { logger } from "#telemetry/log.ts";
@@ -10,6 +10,8 @@ import { logger } from "#telemetry/log.ts";
 const AGENT_PORT = 1024;
 const SERIAL_PORT_NAME = "hako.agent";
 const SOCKET_NAME = "agent.sock";
+/** A monitor's own vsock knows one guest: any context id does, and the first that guests may have is as good as others. */
+const HYBRID_CID = 3;
 
 /** How the agent is reached: what the machine needs for it, what the agent is told, and where the host connects. */
 export interface AgentLink extends AsyncDisposable {
@@ -18,8 +20,12 @@ export interface AgentLink extends AsyncDisposable {
   readonly address: AgentAddress;
 }
 
-/** By vsock where the host has vhost-vsock and lets us use it, otherwise by a serial port behind a unix socket. */
-export async function openAgentLink(dir: string): Promise<AgentLink> {
+/**
+ * By the monitor's own vsock where it has one; else by vsock where the host has vhost-vsock and lets us use it, otherwise
+ * by a serial port behind a unix socket.
+ */
+export async function openAgentLink(dir: string, capabilities: ReadonlySet<Capability>): Promise<AgentLink> {
+  if (capabilities.has("hybrid-vsock")) return openHybridLink(join(dir, SOCKET_NAME));
   try {
     return openVsockLink();
   } catch (error) {
@@ -27,6 +33,19 @@ export async function openAgentLink(dir: string): Promise<AgentLink> {
     logger("sandbox").debug("the agent is reached by a serial port", { reason: error.message });
     return openSerialLink(join(dir, SOCKET_NAME));
   }
+}
+
+function openHybridLink(path: string): AgentLink {
+  const listener = unixListen(path);
+  return {
+    channel: { kind: "hybrid-vsock", cid: HYBRID_CID, path, listenerFd: listener.number },
+    kernelParam: `agent.server_addr=vsock://-1:${AGENT_PORT}`,
+    address: { kind: "hybrid-vsock", path, port: AGENT_PORT },
+    async [Symbol.asyncDispose]() {
+      listener.close();
+      await rm(path, { force: true });
+    },
+  };
 }
 
 function openVsockLink(): AgentLink {

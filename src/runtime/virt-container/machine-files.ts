@@ -21,8 +21,8 @@ export function openMachineFiles(assets: Assets, kernel: string): MachineFiles {
   const kernelFd = stack.use(openKernel(kernel || assets.kernelPath)).number;
   const initrdFd = open(assets.initrdPath);
   const disks = [
-    { serial: GUEST_IMAGE_SERIAL, fd: open(assets.guestImagePath) },
-    { serial: EXECUTABLE_SERIAL, fd: open(EXECUTABLE_PATH) },
+    { serial: GUEST_IMAGE_SERIAL, fd: open(assets.guestImagePath), inPlace: true },
+    { serial: EXECUTABLE_SERIAL, fd: open(EXECUTABLE_PATH), inPlace: true },
   ];
   const held = stack.move();
   return { kernelFd, initrdFd, disks, [Symbol.dispose]: () => held.dispose() };

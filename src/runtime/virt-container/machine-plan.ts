@@ -18,7 +18,6 @@ const HOTPLUG_MACHINE_TYPE = "q35";
 
 /** The sizes of a machine. */
 export interface MachinePlan {
-  readonly machineType: string;
   readonly size: MachineSize;
   readonly vcpus: number;
   readonly memoryMib: number;
@@ -38,14 +37,19 @@ export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
     );
   }
   return {
-    machineType:
-      spec.machineType ?? (spec.hotplug ? HOTPLUG_MACHINE_TYPE : config.hypervisor.qemu.machineType),
     size,
     vcpus,
     memoryMib,
     // A container's own limit counts below this; a machine that can grow does so before the container needs it.
     containerMemory: (size.maxMemoryMib - GUEST_RESERVE_MIB) * MIB,
   };
+}
+
+/** The machine type for the driver that was chosen; empty where it has one alone. */
+export function machineType(spec: SandboxSpec, config: Config, hypervisorName: string): string {
+  if (spec.machineType !== undefined) return spec.machineType;
+  if (hypervisorName !== "qemu") return "";
+  return spec.hotplug ? HOTPLUG_MACHINE_TYPE : config.hypervisor.qemu.machineType;
 }
 
 /** What is asked for outright has a fixed size; only a machine that takes devices while it runs can grow. */

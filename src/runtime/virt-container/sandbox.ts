@@ -25,7 +25,7 @@ import { type PlanOptions, planContainer } from "./container-plan.ts";
 import { Guest } from "./guest.ts";
 import { type GuestNetwork, openGuestNetwork } from "./guest-network.ts";
 import { openMachineFiles } from "./machine-files.ts";
-import { enterCgroup, kernelParams, type MachinePlan, sizeWithin } from "./machine-plan.ts";
+import { enterCgroup, kernelParams, type MachinePlan, machineType, sizeWithin } from "./machine-plan.ts";
 import { MachineSizing } from "./machine-sizing.ts";
 import { prepareSandboxVolumes, type SandboxVolumes } from "./sandbox-volumes.ts";
 import { shareOptions } from "./share-options.ts";
@@ -135,10 +135,11 @@ export class VirtSandbox implements Sandbox {
     const status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "start", this.#subject);
     const { config, timeline } = this.#context;
     const [assets, choice] = await Promise.all([this.#assets, this.#hypervisor]);
-    const link = this.#cleanup.use(await openAgentLink(this.dir));
+    const type = machineType(this.#spec, config, choice.hypervisor.name);
+    const capabilities = choice.hypervisor.capabilities({ machineType: type });
+    const link = this.#cleanup.use(await openAgentLink(this.dir, capabilities));
     const network = await this.#openNetwork(signal);
-    const { machineType, size } = this.#plan;
-    const capabilities = choice.hypervisor.capabilities({ machineType });
+    const { size } = this.#plan;
     this.#sizing = new MachineSizing({ size, capabilities, pinning: config.runtime.enableVcpusPinning });
     const cgroup = await this.#openCgroup();
     const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
@@ -166,7 +167,7 @@ export class VirtSandbox implements Sandbox {
           : {
               id: this.id,
               runDir: this.dir,
-              machineType,
+              machineType: type,
               kernelFd: files.kernelFd,
               initrdFd: files.initrdFd,
               kernelParams: kernelParams(link.kernelParam, this.#spec, config),
@@ -178,7 +179,7 @@ export class VirtSandbox implements Sandbox {
         agentAddress: link.address,
         connectTimeoutMs: config.agent.kata.reconnectTimeoutMs,
         timeline,
-        saveState: (monitor) => this.#saveMachine(monitor, choice.probe.accelerator, link.address),
+        saveState: (monitor) => this.#saveMachine(monitor, type, choice.probe.accelerator, link.address),
       },
       signal,
     );
@@ -211,9 +212,9 @@ export class VirtSandbox implements Sandbox {
     signal?: AbortSignal,
   ): Promise<Template | undefined> {
     const { config } = this.#context;
-    const { machineType } = this.#plan;
     if (this.#spec.cloning !== undefined || config.runtime.template === "off") return undefined;
-    if (!hypervisor.capabilities({ machineType }).has("snapshot")) return undefined;
+    const type = machineType(this.#spec, config, hypervisor.name);
+    if (!hypervisor.capabilities({ machineType: type }).has("snapshot")) return undefined;
     const { provideTemplate } = await import("./template.ts");
     return provideTemplate({ hypervisor, assets, plan: this.#plan }, this.#context, signal);
   }
@@ -242,7 +243,8 @@ export class VirtSandbox implements Sandbox {
     const address = parseAddress(agentAddress);
     const connectTimeoutMs = config.agent.kata.reconnectTimeoutMs;
     const guest = await Guest.adopt(machine, { agentAddress: address, connectTimeoutMs }, signal);
-    if (address.kind === "serial") this.#cleanup.defer(() => rm(address.path, { force: true }));
+    if (address.kind === "serial" || address.kind === "hybrid-vsock")
+      this.#cleanup.defer(() => rm(address.path, { force: true }));
     this.#runGuest(guest, address);
     this.#devices.adopt(machine, devices);
     await this.#update(() => {
@@ -291,11 +293,13 @@ export class VirtSandbox implements Sandbox {
 
   async #volumePlace() {
     const { config, paths } = this.#context;
+    const choice = await this.#hypervisor;
+    const type = machineType(this.#spec, config, choice.hypervisor.name);
     return {
       sharedShm: this.#spec.sharedShmMib !== undefined,
       stateDir: paths.stateDir,
       emptyDirMode: config.runtime.emptydirMode,
-      share: shareOptions(await this.#hypervisor, this.#plan.machineType, this.dir, config),
+      share: shareOptions(choice, type, this.dir, config),
     };
   }
 
@@ -356,8 +360,8 @@ export class VirtSandbox implements Sandbox {
   /** Takes a device out of the running machine. Where the machine cannot do that it stays to the end, unused. */
   async #unplug(deviceId: string): Promise<void> {
     const { hypervisor } = await this.#hypervisor;
-    const { machineType } = this.#plan;
-    const canUnplug = !this.#guest || hypervisor.capabilities({ machineType }).has("block-hotplug");
+    const type = machineType(this.#spec, this.#context.config, hypervisor.name);
+    const canUnplug = !this.#guest || hypervisor.capabilities({ machineType: type }).has("block-hotplug");
     if (canUnplug) await this.#devices.remove(deviceId);
   }
 
@@ -427,8 +431,13 @@ export class VirtSandbox implements Sandbox {
   }
 
   /** Before the monitor starts, and after: whoever finds the state can clean up. */
-  async #saveMachine(monitor: MachineState, accelerator: string, agent: AgentAddress): Promise<void> {
-    const { machineType, vcpus, memoryMib } = this.#plan;
+  async #saveMachine(
+    monitor: MachineState,
+    machineType: string,
+    accelerator: string,
+    agent: AgentAddress,
+  ): Promise<void> {
+    const { vcpus, memoryMib } = this.#plan;
     await this.#update(() => {
       this.state.machine = { machineType, accelerator, vcpus, memoryMib, monitor };
       this.state.agentAddress = formatAddress(agent);

@@ -11,7 +11,7 @@ import { templateKey } from "#runtime/template/template-key.ts";
 import { type Template, TemplateStore } from "#runtime/template/template-store.ts";
 import { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
-import { kernelParams, type MachinePlan, planMachine } from "./machine-plan.ts";
+import { kernelParams, type MachinePlan, machineType, planMachine } from "./machine-plan.ts";
 import { practise } from "./practice.ts";
 
 const log = logger("template");
@@ -67,7 +67,8 @@ export async function prepareTemplate(
     chooseHypervisor(size.hypervisor ?? config.runtime.hypervisorName, config),
   ]);
   const plan = planMachine(templateSandbox(size), config);
-  if (!hypervisor.capabilities({ machineType: plan.machineType }).has("snapshot")) {
+  const type = machineType(templateSandbox(size), config, hypervisor.name);
+  if (!hypervisor.capabilities({ machineType: type }).has("snapshot")) {
     throw new HakoError(
       "FAILED_PRECONDITION",
       `Cannot make a template: "${hypervisor.name}" cannot save machines`,
@@ -89,8 +90,7 @@ async function findOrMake(
   if (found) return found;
   const record = { key, driver: hypervisor.name, vcpus, maxVcpus: vcpus, memoryMib, maxMemoryMib: memoryMib };
   const spec = templateSandbox({ hypervisor: hypervisor.name, vcpus, memoryMib });
-  const build = (dir: string) =>
-    makeTemplate(dir, { ...spec, machineType: plan.machineType }, context, signal);
+  const build = (dir: string) => makeTemplate(dir, spec, context, signal);
   return await context.timeline.measure("template", store.make(record, build, signal));
 }
 

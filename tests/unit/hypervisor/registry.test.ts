@@ -19,7 +19,7 @@ test("every registered driver goes by its own name", async () => {
 test("an unknown driver is refused with the names that there are", async () => {
   const failure = lookupHypervisor("bochs", DEFAULT_CONFIG);
   expect(failure).rejects.toMatchObject({ code: "NOT_FOUND" });
-  expect(failure).rejects.toThrow('"bochs": there are auto, qemu');
+  expect(failure).rejects.toThrow('"bochs": there are auto, builtin, qemu');
 });
 
 test("auto without any usable driver says what each of them lacks", async () => {
