@@ -131,7 +131,7 @@ export function describeNamespace(namespace: TestNamespace): string {
   ]
     .join("\n")
     .split("\n")
-    .filter((line) => !line.includes("fe80:"))
-    .map((line) => line.replace(/\w*timer +[\d.]+/g, ""))
+    .filter((line) => !/fe80:|ff00:|valid_lft/.test(line))
+    .map((line) => line.replaceAll(/\w*timer +[\d.]+|NO-CARRIER,|,LOWER_UP|\bstate [A-Z]+/g, ""))
     .join("\n");
 }
