@@ -1,6 +1,8 @@
 import { HakoError } from "#base/error.ts";
 import type { SandboxState } from "#runtime/state.ts";
 import type { StateStore } from "#runtime/state-store.ts";
+import { removeSandbox } from "#runtime/sweep.ts";
+import { isOrphan } from "#shim/adopt.ts";
 import type { Command } from "./command.ts";
 import { JSON_OPTION } from "./command.ts";
 import { ManagerConnection } from "./manager/client.ts";
@@ -37,6 +39,10 @@ async function remove(state: SandboxState, store: StateStore, force: boolean): P
         "FAILED_PRECONDITION",
         `Cannot remove container "${state.name}": it is ${word} (rm -f kills it)`,
       );
+    }
+    if (isOrphan(state)) {
+      using _ = await store.lock();
+      return await removeSandbox(store, state.id);
     }
     using connection = await ManagerConnection.open(state, store.sandboxDir(state.id));
     await connection.manager.remove({});

@@ -1,3 +1,4 @@
+import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
 import type { Spec } from "#oci/runtime-spec.ts";
@@ -18,6 +19,10 @@ import { publishTask } from "./task-events.ts";
 import { TaskProcess } from "./task-process.ts";
 
 const log = logger("pod");
+
+const SIGKILL = 9;
+/** How long a guest may take to send a signal; an emulated one on a busy host is slow. */
+const GUEST_KILL_MS = 10_000;
 
 /** What a pod knows of the shim it is in. */
 export interface PodOptions {
@@ -196,6 +201,26 @@ export class Pod {
       .get(id)
       ?.remove()
       .catch((error: unknown) => log.warn("a container stays in the guest", { id, error }));
+  }
+
+  /**
+   * Signals a process. The container that stands for the sandbox can always be ended: when the guest does not answer, or
+   * its policy forbids it, its machine is taken away.
+   */
+  async killTask(id: string, execId: string, signalNumber: number, signal: AbortSignal): Promise<void> {
+    const task = this.lookupTask(id);
+    const isEnd = signalNumber === SIGKILL && execId === "" && id === this.options.sandboxId;
+    if (!isEnd) return task.kill(execId, signalNumber, signal);
+    try {
+      const kill = (inner: AbortSignal) => task.kill(execId, signalNumber, inner);
+      await withDeadline(GUEST_KILL_MS, `end container "${id}"`, kill, signal);
+    } catch (error) {
+      const { code } = HakoError.from(error);
+      const refused = code === "PERMISSION_DENIED" || code === "DEADLINE_EXCEEDED" || code === "UNAVAILABLE";
+      if (!refused || signal.aborted) throw error;
+      log.warn("the guest does not end its container: its machine goes", { id, error });
+      await this.stop();
+    }
   }
 
   /** Takes a task out. The sandbox goes with the container that stands for it, and with its last one. */

@@ -114,6 +114,7 @@ describe("a sandbox of the sandbox API", () => {
       await killBeforeStart(task);
       await refusals(task);
       await silentReader(task);
+      await outOfMemory(task);
       const status = await sandbox.sandboxStatus({ sandboxId: "pod", verbose: true });
       expect(status).toMatchObject({
         state: "SANDBOX_READY",
@@ -179,6 +180,24 @@ describe("a sandbox of the sandbox API", () => {
     await task.update({ id: "runs", resources: jsonAny({ cpu: { quota: 50000, period: 100000 } }) });
   }
 
+  async function outOfMemory(task: ShimCalls["task"]): Promise<void> {
+    const greedy = await host.bundle(
+      "greedy",
+      "head -c 100m /dev/zero | tail -c 100m | wc -c; sleep 100",
+      (config) => ({
+        ...config,
+        linux: { ...config.linux, resources: { memory: { limit: 24 * 1024 * 1024 } } },
+      }),
+    );
+    await task.create({ id: "greedy", bundle: greedy });
+    await task.start({ id: "greedy" });
+    for (let tries = 0; tries < 600 && !host.events.includes("/tasks/oom"); tries++) await Bun.sleep(50);
+    expect(host.events).toContain("/tasks/oom");
+    await task.kill({ id: "greedy", signal: 9 });
+    await task.wait({ id: "greedy" });
+    await task.delete({ id: "greedy" });
+  }
+
   /** Nobody reads the pipe: the container stands still when it is full, and can be ended all the same. */
   async function silentReader(task: ShimCalls["task"]): Promise<void> {
     const bundle = await host.bundle("loud", "yes");
@@ -195,4 +214,30 @@ describe("a sandbox of the sandbox API", () => {
     ).toBe("FAILED_PRECONDITION");
     expect((await task.delete({ id: "loud" })).exitStatus).toBe(137);
   }
+});
+
+describe("a guest that hangs", () => {
+  containerdTest(
+    "does not keep its container from being ended",
+    async () => {
+      const bundle = await host.bundle("hangs", "while :; do sleep 0.1; done");
+      const hooked = await host.bundle("hooked", "true", (config) => ({
+        ...config,
+        hooks: { poststop: [{ path: "/x" }] },
+      }));
+      using shim = await host.start("hangs", bundle);
+      const { task } = shim;
+      expect(await codeOf(task.create({ id: "hooked", bundle: hooked }))).toBe("UNIMPLEMENTED");
+      const { pid } = await task.create({ id: "hangs", bundle });
+      await task.start({ id: "hangs" });
+      process.kill(pid, "SIGSTOP");
+      await task.kill({ id: "hangs", signal: 9 });
+      expect((await task.wait({ id: "hangs" })).exitStatus).toBe(137);
+      expect((await task.delete({ id: "hangs" })).exitStatus).toBe(137);
+      await task.shutdown({ id: "hangs" });
+      await shim.client.closed;
+      await expectNothingLeft();
+    },
+    MACHINE_TIMEOUT_MS,
+  );
 });

@@ -104,7 +104,7 @@ function processCalls(pod: Pod): Calls {
       return { exitStatus: exit.code, exitedAt: toTimestamp(exit.at) };
     },
     async kill({ id, execId, signal: signalNumber }, { signal }) {
-      await pod.lookupTask(id).kill(execId, signalNumber, signal);
+      await pod.killTask(id, execId, signalNumber, signal);
       return {};
     },
     async resizePty({ id, execId, width, height }, { signal }) {
