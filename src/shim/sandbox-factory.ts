@@ -16,7 +16,8 @@ import { anyName, unpackAny } from "./any.ts";
 
 /** Linux' own default for /dev/shm of a pod, as kubelet and Docker have it. */
 const SHM_MIB = 64;
-const DEFAULT_HANDLER = "virt_container";
+/** Whoever asks containerd for hako asks for a machine: the settings cannot take it away. */
+const HANDLER = "virt_container";
 
 export interface SandboxRequest {
   /** Of the first container, or of the sandbox itself. */
@@ -41,7 +42,7 @@ export async function makeSandbox(
   const paths = findPaths();
   const config = await loadSettings(paths, spec, options);
   const store = new StateStore(paths.runDir);
-  const handler = await lookupHandler(DEFAULT_HANDLER, { paths, config, store, timeline: new Timeline() });
+  const handler = await lookupHandler(HANDLER, { paths, config, store, timeline: new Timeline() });
   return handler.createSandbox(
     {
       id: sandboxKey(namespace, sandboxId),
@@ -75,7 +76,7 @@ export async function adoptSandbox(
   const paths = findPaths();
   const config = await loadConfig(paths.configFile, paths.configDialect);
   const store = new StateStore(paths.runDir);
-  const handler = await lookupHandler(DEFAULT_HANDLER, { paths, config, store, timeline: new Timeline() });
+  const handler = await lookupHandler(HANDLER, { paths, config, store, timeline: new Timeline() });
   return handler.adoptSandbox(sandboxKey(namespace, sandboxId), signal);
 }
 

@@ -199,6 +199,24 @@ describe("sweep()", () => {
     expect(stranger.killed).toBe(true);
   });
 
+  test("leaves a sandbox that has a keeper to it, and ends all of it when the keeper says so", async () => {
+    const { store } = freshStore();
+    const machine = Bun.spawn(["sleep", "1000"]);
+    const processes = [{ pid: machine.pid, startTime: processStartTime(machine.pid) ?? -1 }];
+    const shape = { machineType: "microvm", accelerator: "tcg", vcpus: 1, memoryMib: 128 };
+    const monitor = { driver: "qemu", id: "m", runDir: join(root, "kept"), processes };
+    const kept = { status: "running", manager: nobody, keeper: "containerd" } as const;
+    const state = await create(store, { ...kept, machine: { ...shape, monitor } });
+    await sweep(store);
+    expect(await store.find(state.id)).toMatchObject({ status: "running" });
+    expect(machine.exitCode).toBeNull();
+    await removeSandbox(store, state.id);
+    await machine.exited;
+    expect(machine.signalCode).toBe("SIGKILL");
+    expect(await store.ids()).toEqual([]);
+    await removeSandbox(store, state.id);
+  });
+
   test("removes a directory whose maker died before it wrote the state", async () => {
     const { store, runDir } = freshStore();
     await create(store);
