@@ -105,7 +105,10 @@ int hako_jail_enter(uint32_t uid, uint32_t gid)
 
 	if (!uid || !gid || uid == UINT32_MAX || gid == UINT32_MAX)
 		return -EINVAL;
-	ret = root_empty();
+	/* Here and not at birth: it costs the most of all, and the manager has other things to do meanwhile. */
+	ret = hako_unshare(CLONE_NEWNET);
+	if (!ret)
+		ret = root_empty();
 	if (!ret)
 		ret = limits_set();
 	return ret ? ret : privileges_drop(uid, gid);

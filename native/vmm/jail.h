@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What this process may do. It is born in its own pid, mount, network, ipc, uts and cgroup namespaces (hako_spawn of
+ * What this process may do. It is born in its own pid, mount, ipc, uts and cgroup namespaces (hako_spawn of
  * native/hako.h); the rest it takes from itself before it looks at anything from outside.
  */
 #ifndef HAKO_VMM_JAIL_H
@@ -13,7 +13,7 @@ enum hako_filter {
 	HAKO_FILTER_VCPU,	/* on top of it for the threads that run the guest */
 };
 
-/* An empty, read-only root; limits; the user; no capabilities and no way to get any. 0 or -errno. */
+/* A network namespace without anything; an empty, read-only root; limits; the user; no capabilities and no way to get any. 0 or -errno. */
 int hako_jail_enter(uint32_t uid, uint32_t gid);
 
 /* Confines the calling thread, and the threads that it makes, to the system calls of seccomp.c. 0 or -errno. */

@@ -79,7 +79,8 @@ struct hako_machine {
 	} boot_times[HAKO_BOOT_TIMES_MAX];
 	uint32_t boot_time_count;
 	uint32_t pid;
-	uint64_t process_ns, start_ns;	/* CLOCK_MONOTONIC of main and of the first entry into the guest */
+	/* CLOCK_MONOTONIC of main, of the jail being shut, and of the first entry into the guest */
+	uint64_t process_ns, served_ns, start_ns;
 };
 
 extern struct hako_machine hako_the_machine;

@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	ret = hako_seccomp_load(HAKO_FILTER_EVENT);
 	if (ret)
 		return say(ret, "cannot load its seccomp filter");
+	machine->served_ns = hako_now_ns();
 	ret = hako_loop_run(&machine->loop, &machine->lock);
 	return say(ret, "cannot wait for events");
 }

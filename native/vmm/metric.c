@@ -34,6 +34,7 @@ static void machine_metrics(struct hako_machine *machine)
 	};
 
 	hako_metric_add(machine, HAKO_NO_DEVICE, "process_ns", machine->process_ns);
+	hako_metric_add(machine, HAKO_NO_DEVICE, "served_ns", machine->served_ns);
 	hako_metric_add(machine, HAKO_NO_DEVICE, "start_ns", machine->start_ns);
 	for (size_t kind = 0; kind < HAKO_COUNTS; kind++) {
 		uint64_t sum = 0;

@@ -13,6 +13,7 @@
 #include <linux/kvm.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -79,7 +80,6 @@ static const uint32_t thread_name[] = { PR_SET_NAME };
 #define SOME(kind, n, list) kind, n, list, HAKO_ARRAY_LENGTH(list)
 #define ALL ANYTHING, 0, NULL, 0
 
-/* The most frequent first. */
 static const struct rule rules[] = {
 	{ SYS_ioctl, VCPU, SOME(ONE_OF, 1, vcpu_ioctls) },
 	{ SYS_ioctl, EVENT, SOME(ONE_OF, 1, event_ioctls) },
@@ -123,17 +123,23 @@ static const struct rule rules[] = {
 	{ SYS_exit_group, BOTH, ALL },
 };
 
-#define PROGRAM_MAX 256
+#define PROGRAM_MAX 320
 
 struct program {
 	struct sock_filter code[PROGRAM_MAX];
 	uint16_t length;
 };
 
-static void emit(struct program *program, uint16_t code, uint32_t k, uint8_t if_true, uint8_t if_false)
+/* The rules of one filter, by number of the call. */
+struct sorted {
+	const struct rule *rules[HAKO_ARRAY_LENGTH(rules)];
+	uint32_t count;
+};
+
+static void emit(struct program *program, uint16_t code, uint32_t k, uint32_t if_true, uint32_t if_false)
 {
 	if (program->length < PROGRAM_MAX)
-		program->code[program->length] = (struct sock_filter)BPF_JUMP(code, k, if_true, if_false);
+		program->code[program->length] = (struct sock_filter)BPF_JUMP(code, k, (uint8_t)if_true, (uint8_t)if_false);
 	program->length++;
 }
 
@@ -142,41 +148,77 @@ static void emit_return(struct program *program, uint32_t action)
 	emit(program, BPF_RET | BPF_K, action, 0, 0);
 }
 
-static uint8_t rule_length(const struct rule *rule)
-{
-	return rule->check == ANYTHING ? 1 : rule->check == ONE_OF ? (uint8_t)(rule->count + 3) : 4;
-}
-
-/* Entered when the number fits; returns, whatever the argument is. Jumps are relative to the next instruction. */
+/* Looks at one call. Jumps are relative to the next instruction. */
 static void emit_rule(struct program *program, const struct rule *rule)
 {
+	uint32_t values = rule->check == ANYTHING ? 0 : rule->count;
+
+	emit(program, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rule->call, 0, values + 1);
 	if (rule->check != ANYTHING)
 		emit(program, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, args[rule->argument]), 0, 0);
-	if (rule->check == NONE_OF_BITS)
-		emit(program, BPF_JMP | BPF_JSET | BPF_K, rule->values[0], 0, 1);
-	if (rule->check == ONE_OF) {
-		for (uint32_t i = 0; i < rule->count; i++)
-			emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->values[i], (uint8_t)(rule->count - i), 0);
+	for (uint32_t i = 0; i < values; i++) {
+		bool last = i == values - 1;
+
+		if (rule->check == ONE_OF)
+			emit(program, BPF_JMP | BPF_JEQ | BPF_K, rule->values[i], values - i, 0);
+		else
+			emit(program, BPF_JMP | BPF_JSET | BPF_K, rule->values[i], values - 1 - i, last ? 1 : 0);
 	}
 	if (rule->check != ANYTHING)
 		emit_return(program, SECCOMP_RET_KILL_PROCESS);
 	emit_return(program, SECCOMP_RET_ALLOW);
+	if (rule->check == ANYTHING)
+		emit_return(program, SECCOMP_RET_KILL_PROCESS);
+}
+
+/*
+ * A search by halves: when a filter is loaded, the kernel runs it for every call there is, to know which need no
+ * filter at all. One after the other that took 0.1 ms.
+ */
+static void emit_search(struct program *program, const struct sorted *sorted, uint32_t low, uint32_t high)
+{
+	uint32_t middle = (low + high) / 2;
+	uint16_t at = program->length;
+
+	if (high - low == 1) {
+		emit_rule(program, sorted->rules[low]);
+		return;
+	}
+	emit(program, BPF_JMP | BPF_JGE | BPF_K, (uint32_t)sorted->rules[middle]->call, 0, 0);
+	emit_search(program, sorted, low, middle);
+	if (program->length - at - 1 > UINT8_MAX)
+		program->length = PROGRAM_MAX + 1;	/* too far for a jump */
+	if (program->length <= PROGRAM_MAX)
+		program->code[at].jt = (uint8_t)(program->length - at - 1);
+	emit_search(program, sorted, middle, high);
+}
+
+static void rules_sort(struct sorted *sorted, enum hako_filter filter)
+{
+	sorted->count = 0;
+	for (size_t i = 0; i < HAKO_ARRAY_LENGTH(rules); i++) {
+		uint32_t at = sorted->count;
+
+		if (!(rules[i].filters & 1u << filter))
+			continue;
+		for (; at && sorted->rules[at - 1]->call > rules[i].call; at--)
+			sorted->rules[at] = sorted->rules[at - 1];
+		sorted->rules[at] = &rules[i];
+		sorted->count++;
+	}
 }
 
 static void program_make(struct program *program, enum hako_filter filter)
 {
+	struct sorted sorted;
+
+	rules_sort(&sorted, filter);
 	program->length = 0;
 	emit(program, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch), 0, 0);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
 	emit_return(program, SECCOMP_RET_KILL_PROCESS);
 	emit(program, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, nr), 0, 0);
-	for (size_t i = 0; i < HAKO_ARRAY_LENGTH(rules); i++) {
-		if (!(rules[i].filters & 1u << filter))
-			continue;
-		emit(program, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rules[i].call, 0, rule_length(&rules[i]));
-		emit_rule(program, &rules[i]);
-	}
-	emit_return(program, SECCOMP_RET_KILL_PROCESS);
+	emit_search(program, &sorted, 0, sorted.count);
 }
 
 /* The sanitizers' runtime makes calls of its own, so a build with them goes without. */

@@ -34,23 +34,20 @@ vmmTest("every thread has its own user, no capability and no way to one, and its
   expect(names.sort()).toEqual(["hako-vmm", "vcpu0"]);
 });
 
-vmmTest(
-  "it is born into namespaces of its own, as their first process, child of nobody between",
-  async () => {
-    await using worker = new VmmWorker();
-    using manager = await worker.connect();
-    const hello = await manager.succeed(wire("HELLO"));
-    expect(hello.readUInt32LE(8)).toBe(1);
-    for (const kind of ["cgroup", "ipc", "mnt", "net", "pid", "uts"]) {
-      const own = readlinkSync(`/proc/${worker.pid}/ns/${kind}`);
-      expect(own).toStartWith(`${kind}:[`);
-      expect(own).not.toBe(readlinkSync(`/proc/self/ns/${kind}`));
-    }
-    const status = readStatus(`/proc/${worker.pid}/status`);
-    expect(status.get("NSpid")).toMatch(/\t1$/);
-    expect(status.get("PPid")).toBe(`${process.pid}`);
-  },
-);
+vmmTest("it has namespaces of its own, is their first process, and nobody is between it and us", async () => {
+  await using worker = new VmmWorker();
+  using manager = await worker.connect();
+  const hello = await manager.succeed(wire("HELLO"));
+  expect(hello.readUInt32LE(8)).toBe(1);
+  for (const kind of ["cgroup", "ipc", "mnt", "net", "pid", "uts"]) {
+    const own = readlinkSync(`/proc/${worker.pid}/ns/${kind}`);
+    expect(own).toStartWith(`${kind}:[`);
+    expect(own).not.toBe(readlinkSync(`/proc/self/ns/${kind}`));
+  }
+  const status = readStatus(`/proc/${worker.pid}/status`);
+  expect(status.get("NSpid")).toMatch(/\t1$/);
+  expect(status.get("PPid")).toBe(`${process.pid}`);
+});
 
 vmmTest("its root is empty, read-only and all that is mounted; nothing of ours came along", async () => {
   await using worker = new VmmWorker();
@@ -66,7 +63,7 @@ vmmTest("its root is empty, read-only and all that is mounted; nothing of ours c
   expect(readFileSync(`${folder}/cmdline`, "latin1")).toBe(`hako-vmm\0${WORKER_ID}\0${WORKER_ID}\0`);
   const descriptors = readdirSync(`${folder}/fd`).map((fd) => readlinkSync(`${folder}/fd/${fd}`));
   expect(descriptors.map((name) => name.replace(/:.*/, "")).sort()).toEqual(
-    ["/dev/null", "/dev/null", "/memfd", "anon_inode", "anon_inode", "socket", "socket"].sort(),
+    ["/dev/null", "/dev/null", "/memfd", "anon_inode", "anon_inode", "anon_inode", "socket", "socket"].sort(),
   );
   const limits = readFileSync(`${folder}/limits`, "utf8");
   expect(limits).toMatch(/^Max core file size +0 +0 /m);

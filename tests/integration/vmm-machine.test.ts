@@ -267,3 +267,15 @@ vmmTest("metrics tell exits and times", async () => {
   expect(times[0]).toBeGreaterThan(0n);
   expect(times.toSorted((a, b) => (a < b ? -1 : 1))).toEqual(times);
 });
+
+vmmTest("beside the guest's memory it takes less than a mebibyte", async () => {
+  await using machine = await TestMachine.create([...print("x"), ...spin], { memory: 128 << 20 });
+  await machine.start();
+  while (machine.console() === "") await Bun.sleep(1);
+  const rollup = readFileSync(`/proc/${machine.worker.pid}/smaps_rollup`, "utf8");
+  const kib = ["Private_Clean", "Private_Dirty"].map((name) =>
+    Number(new RegExp(`^${name}: +(\\d+) kB`, "m").exec(rollup)?.[1]),
+  );
+  // Of the guest's memory three pages are touched; they count here.
+  expect((kib[0] ?? 0) + (kib[1] ?? 0)).toBeLessThan(1024);
+});

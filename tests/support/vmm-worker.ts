@@ -14,9 +14,9 @@ export const vmmTest = testIf(existsSync("/dev/kvm") && process.getuid?.() === 0
 const root = join(import.meta.dir, "../..");
 export const WORKER_ID = 61_234;
 
-/** Every namespace that hako-vmm is born into. */
-const namespaces =
-  NAMESPACE.MOUNT | NAMESPACE.PID | NAMESPACE.NETWORK | NAMESPACE.IPC | NAMESPACE.UTS | NAMESPACE.CGROUP;
+/** The namespaces that hako-vmm is born into; that of the network it makes itself. */
+export const WORKER_NAMESPACES =
+  NAMESPACE.MOUNT | NAMESPACE.PID | NAMESPACE.IPC | NAMESPACE.UTS | NAMESPACE.CGROUP;
 
 const HEADER = 16;
 const MESSAGE_MAX = 131_072;
@@ -137,7 +137,7 @@ export class VmmWorker implements AsyncDisposable {
       arguments: ["hako-vmm", ...ids],
       environment,
       fds: [none.number, none.number, this.#log.number, listener.number],
-      namespaces,
+      namespaces: WORKER_NAMESPACES,
     });
     this.pid = pid;
     this.pidfd = pidfd;
