@@ -329,14 +329,15 @@ const fuzzFlags = [
   "-Wall",
   "-Wextra",
   "-Werror",
+  "-Wno-gnu-variable-sized-type-not-at-end", // kernel structures with their entries behind them
   "-fno-sanitize-recover=all",
   "-fsanitize=address,undefined,fuzzer-no-link",
 ];
 const fuzzedDevices = ["block", "net", "console", "rng", "balloon", "vsock", "mem", "pmem"];
 
 /**
- * From the same objects: a fuzzer for each kind of device (`device-KIND`, tests/fuzz/device-fuzz.c), and the tests of
- * queues and devices (tests/fixtures/vmm-device/NAME-test.c).
+ * From the same objects: a fuzzer for each kind of device (`device-KIND`, tests/fuzz/device-fuzz.c), one for the control
+ * socket (`control`), and the tests of queues and devices (tests/fixtures/vmm-device/NAME-test.c).
  */
 async function makeFuzzers(path: string): Promise<void> {
   const objects = `${path}.work`;
@@ -374,6 +375,12 @@ async function makeFuzzers(path: string): Promise<void> {
     ];
     await link(`device-${kind}`, flags, ["tests/fuzz/device-fuzz.c", ...smallMachine, ...shared]);
   }
+  const core = [...cFiles("native/vmm"), ...cFiles("native/vmm/x86_64")].filter(
+    (file) => !parts.includes(file) && !file.endsWith("/main.c"),
+  );
+  const wraps = ["-Wl,--wrap=ioctl", "-Wl,--wrap=pthread_create", "-fsanitize=fuzzer"];
+  const files = ["tests/fuzz/control-fuzz.c", ...(await compileAll(core, "core", [])), ...shared];
+  await link("control", wraps, files);
 }
 
 async function compile(path: string): Promise<void> {
