@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -11,61 +12,84 @@
 
 int hako_loop_init(struct hako_loop *loop)
 {
-	loop->count = loop->at = 0;
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return loop->epoll < 0 ? -errno : 0;
 }
 
 static int source_control(struct hako_loop *loop, int operation, struct hako_source *source, uint32_t events)
 {
-	struct epoll_event event = { .events = events, .data.ptr = source };
+	struct epoll_event event = {
+		.events = events,
+		.data.u64 = (uint64_t)loop->slots[source->fd].generation << 32 | (uint32_t)source->fd,
+	};
 
 	return hako_result(epoll_ctl(loop->epoll, operation, source->fd, &event));
 }
 
 int hako_source_add(struct hako_loop *loop, struct hako_source *source, uint32_t events)
 {
-	return source_control(loop, EPOLL_CTL_ADD, source, events);
+	int ret;
+
+	if (source->fd < 0 || source->fd >= HAKO_SOURCES_MAX)
+		return -EBADF;
+	ret = source_control(loop, EPOLL_CTL_ADD, source, events);
+	if (ret == 0)
+		loop->slots[source->fd].source = source;
+	return ret;
+}
+
+static bool source_known(const struct hako_loop *loop, const struct hako_source *source)
+{
+	return source->fd >= 0 && source->fd < HAKO_SOURCES_MAX && loop->slots[source->fd].source == source;
 }
 
 int hako_source_modify(struct hako_loop *loop, struct hako_source *source, uint32_t events)
 {
-	return source_control(loop, EPOLL_CTL_MOD, source, events);
+	return source_known(loop, source) ? source_control(loop, EPOLL_CTL_MOD, source, events) : -ENOENT;
 }
 
 void hako_source_remove(struct hako_loop *loop, struct hako_source *source)
 {
-	if (source->fd >= 0)
-		source_control(loop, EPOLL_CTL_DEL, source, 0);
-	for (int i = loop->at; i < loop->count; i++) {
-		if (loop->events[i].data.ptr == source)
-			loop->events[i].data.ptr = NULL;
+	if (!source_known(loop, source))
+		return;
+	source_control(loop, EPOLL_CTL_DEL, source, 0);
+	loop->slots[source->fd].source = NULL;
+	loop->slots[source->fd].generation++;
+}
+
+static struct hako_source *source_find(const struct hako_loop *loop, const struct epoll_event *event)
+{
+	uint32_t fd = (uint32_t)event->data.u64;
+
+	return loop->slots[fd].generation == event->data.u64 >> 32 ? loop->slots[fd].source : NULL;
+}
+
+int hako_loop_turn(struct hako_loop *loop, pthread_mutex_t *lock, int timeout_ms)
+{
+	int count = epoll_wait(loop->epoll, loop->events, HAKO_LOOP_ROUND, timeout_ms);
+
+	if (count < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < count; i++) {
+		struct hako_source *source;
+
+		pthread_mutex_lock(lock);
+		source = source_find(loop, &loop->events[i]);
+		if (source)
+			source->handle(source, loop->events[i].events);
+		pthread_mutex_unlock(lock);
 	}
+	return count;
 }
 
 int hako_loop_run(struct hako_loop *loop, pthread_mutex_t *lock)
 {
-	for (;;) {
-		int count = epoll_wait(loop->epoll, loop->events, HAKO_LOOP_ROUND, -1);
+	int ret;
 
-		if (count < 0 && errno != EINTR)
-			return -errno;
-		/* A vCPU's thread may remove sources between two handlers; the lock guards the round too. */
-		pthread_mutex_lock(lock);
-		loop->count = count > 0 ? count : 0;
-		for (loop->at = 0; loop->at < loop->count;) {
-			struct epoll_event *event = &loop->events[loop->at++];
-			struct hako_source *source = event->data.ptr;
-
-			if (!source)
-				continue;
-			source->handle(source, event->events);
-			pthread_mutex_unlock(lock);
-			pthread_mutex_lock(lock);
-		}
-		loop->count = 0;
-		pthread_mutex_unlock(lock);
-	}
+	do
+		ret = hako_loop_turn(loop, lock, -1);
+	while (ret >= 0);
+	return ret;
 }
 
 int hako_timer_open(void)

@@ -24,12 +24,19 @@ struct hako_source {
 };
 
 #define HAKO_LOOP_ROUND		32
+#define HAKO_SOURCES_MAX	16384	/* descriptors: as many as jail.c allows */
 
 struct hako_loop {
 	int epoll;
-	/* This round's events; a source that is removed is taken out of what is still to be handled. */
 	struct epoll_event events[HAKO_LOOP_ROUND];
-	int count, at;
+	/*
+	 * By descriptor. An event carries descriptor and generation, not a pointer: between the kernel's answer and the
+	 * lock a vCPU's thread may have removed the source, and freed it.
+	 */
+	struct {
+		struct hako_source *source;
+		uint32_t generation;
+	} slots[HAKO_SOURCES_MAX];
 };
 
 /* All return 0 or -errno. `events`: EPOLLIN, EPOLLOUT, EPOLLET, …; 0 keeps the source but waits for nothing. */
@@ -41,6 +48,8 @@ int hako_source_modify(struct hako_loop *loop, struct hako_source *source, uint3
  * freed. Removing a source twice does no harm.
  */
 void hako_source_remove(struct hako_loop *loop, struct hako_source *source);
+/* One round: waits at most so long (-1: for ever) without the lock, and takes it for each handler. Handlers, or -errno. */
+int hako_loop_turn(struct hako_loop *loop, pthread_mutex_t *lock, int timeout_ms);
 /* For ever: waits without the lock, and takes it for each handler. Returns -errno only if epoll itself fails. */
 int hako_loop_run(struct hako_loop *loop, pthread_mutex_t *lock);
 

@@ -95,20 +95,9 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 
 static void turn(void)
 {
-	struct hako_loop *loop = &machine->loop;
-
 	for (int round = 0; round < 1000; round++) {
-		loop->count = epoll_wait(loop->epoll, loop->events, HAKO_LOOP_ROUND, 0);
-		if (loop->count <= 0)
+		if (hako_loop_turn(&machine->loop, &machine->lock, 0) <= 0)
 			return;
-		for (loop->at = 0; loop->at < loop->count;) {
-			struct epoll_event *event = &loop->events[loop->at++];
-			struct hako_source *source = event->data.ptr;
-
-			if (source)
-				source->handle(source, event->events);
-		}
-		loop->count = 0;
 	}
 	abort();
 }
