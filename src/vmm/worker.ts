@@ -11,9 +11,8 @@ const SIGKILL = 9;
 /** What is kept of its own messages. */
 const KEPT_BYTES = 4096;
 
-/** All of its own: only descriptors that were handed to it work. */
-const NAMESPACES =
-  NAMESPACE.MOUNT | NAMESPACE.PID | NAMESPACE.NETWORK | NAMESPACE.IPC | NAMESPACE.UTS | NAMESPACE.CGROUP;
+/** All of its own, so that only descriptors that were handed to it work; that of the network it makes itself. */
+const NAMESPACES = NAMESPACE.MOUNT | NAMESPACE.PID | NAMESPACE.IPC | NAMESPACE.UTS | NAMESPACE.CGROUP;
 
 let program: Fd | undefined;
 
