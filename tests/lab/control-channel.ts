@@ -26,9 +26,15 @@ export interface RunResult {
 /** L1, or what runs in it, stands still: boot it again, as the emulator loses an interrupt now and then (qemu.ts). */
 export class LabHung extends Error {}
 
-const PING_INTERVAL_MS = 5000;
-/** A machine of which nothing was heard for so long, several pings notwithstanding, hangs. */
-const SILENCE_LIMIT_MS = 40_000;
+/** When a machine counts as one that hangs. */
+export interface Patience {
+  /** Between two pings, and two looks at how long a command has been quiet. */
+  readonly pingMs: number;
+  /** A machine of which nothing was heard for so long, several pings notwithstanding, hangs. */
+  readonly silenceMs: number;
+}
+
+const PATIENCE: Patience = { pingMs: 5000, silenceMs: 40_000 };
 /** For the end of a command that was killed. */
 const KILL_TIMEOUT_MS = 15_000;
 const MAX_OUTPUT = 16 * 2 ** 20;
@@ -58,6 +64,7 @@ export class ControlChannel {
   readonly #ready = Promise.withResolvers<void>();
   readonly #running = new Map<number, Running>();
   readonly #pings: Timer;
+  readonly #patience: Patience;
   #socket: Bun.Socket | undefined;
   #unsent = Buffer.alloc(0);
   #partialLine: Buffer[] = [];
@@ -65,16 +72,17 @@ export class ControlChannel {
   #failure: Error | undefined;
   #nextId = 1;
 
-  private constructor() {
+  private constructor(patience: Patience) {
+    this.#patience = patience;
     this.ready = this.#ready.promise;
     this.ready.catch(() => {});
-    this.#pings = setInterval(() => this.#ping(), PING_INTERVAL_MS);
+    this.#pings = setInterval(() => this.#ping(), patience.pingMs);
     this.#pings.unref();
   }
 
   /** Takes over `fd`, one end of a pair of stream sockets. */
-  static async open(fd: number): Promise<ControlChannel> {
-    const channel = new ControlChannel();
+  static async open(fd: number, patience = PATIENCE): Promise<ControlChannel> {
+    const channel = new ControlChannel(patience);
     channel.#socket = await adoptSocket({
       fd,
       socket: { data: (_, chunk) => channel.#receive(chunk), drain: () => channel.#flush() },
@@ -98,7 +106,7 @@ export class ControlChannel {
     const limit = setTimeout(() => this.#expire(id, running, what), timeoutMs);
     const lastLimit = setTimeout(
       () => reject(new LabHung(`${what} and cannot be killed`)),
-      timeoutMs + KILL_TIMEOUT_MS + SILENCE_LIMIT_MS,
+      timeoutMs + KILL_TIMEOUT_MS + this.#patience.silenceMs,
     );
     try {
       return await promise;
@@ -129,7 +137,7 @@ export class ControlChannel {
   #ping(): void {
     if (this.#running.size === 0) return;
     const silence = performance.now() - this.#lastHeard;
-    if (silence > SILENCE_LIMIT_MS)
+    if (silence > this.#patience.silenceMs)
       this.fail(new LabHung(`L1 was silent for ${Math.round(silence / 1000)} s`));
     else this.#send({ kind: "ping" });
     for (const running of this.#running.values()) this.#checkQuiet(running);
