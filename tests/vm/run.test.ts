@@ -133,9 +133,6 @@ describe("a container", () => {
         "",
       ]);
       expect(code).not.toBe(0);
-      expect((await run(["-v", "./volume:/data"], ["true"])).stderr).toMatch(
-        /^hako: .*can only be given read-only.*\n$/,
-      );
       expect((await run(["-v", "./nothing:/data:ro"], ["true"])).stderr).toMatch(
         /^hako: .*it does not exist\n$/,
       );
