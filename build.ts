@@ -70,6 +70,7 @@ const packages: readonly (readonly [name: string, reason: string])[] = [
   ["crun", "tests and benchmarks: a peer of the agent's containers"],
   ["debootstrap", "tests: a Debian image"],
   ["iproute2", "tests: the peer of the netlink code"],
+  ["cryptsetup-bin", "tests: the peer of LUKS2 volumes"],
   ["e2fsprogs", "tests: the lab's disk"],
   ["acpica-tools", "tests: reads the ACPI tables of the built-in VMM"],
   ["chromium", "tests: the page that hako bench writes"],

@@ -14,11 +14,16 @@ export interface Luks2Volume {
   readonly encryption: string;
   /** Bytes. */
   readonly sectorSize: number;
+  /** Key slots and digests in the form of the metadata; a volume without them cannot be opened by its header. */
+  readonly keys?: { readonly keyslots: object; readonly digests: object };
 }
+
+/** Where the first key slot's area may begin: behind both headers. */
+export const LUKS2_KEYSLOTS_OFFSET = 2 * 16 * 1024;
 
 function metadata(volume: Luks2Volume): Buffer {
   const json = JSON.stringify({
-    keyslots: {},
+    keyslots: volume.keys?.keyslots ?? {},
     tokens: {},
     segments: {
       "0": {
@@ -30,7 +35,7 @@ function metadata(volume: Luks2Volume): Buffer {
         sector_size: volume.sectorSize,
       },
     },
-    digests: {},
+    digests: volume.keys?.digests ?? {},
     config: {
       json_size: String(HEADER_SIZE - BINARY_SIZE),
       keyslots_size: String(LUKS2_DATA_OFFSET - 2 * HEADER_SIZE),
@@ -58,9 +63,9 @@ function encodeHeader(volume: Luks2Volume, salt: Uint8Array, magic: string, offs
 }
 
 /**
- * Both headers of a LUKS2 volume without any key slot (LUKS2 On-Disk Format Specification 1.1, sections 2 and 3):
- * the volume's key is nowhere on it, so that nobody can open it again once the key is forgotten. Each copy has a
- * salt of its own.
+ * Both headers of a LUKS2 volume (LUKS2 On-Disk Format Specification 1.1, sections 2 and 3). Without key slots the
+ * volume's key is nowhere on it, so that nobody can open it again once the key is forgotten. Each copy has a salt of
+ * its own.
  */
 export function encodeLuks2Header(volume: Luks2Volume): Buffer {
   const salt = () => crypto.getRandomValues(new Uint8Array(SALT_SIZE));

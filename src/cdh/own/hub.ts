@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
-import type { DataHub, ImagePull, KeyWrap, SecureMount } from "#cdh/hub.ts";
+import { type DataHub, type ImagePull, type KeyWrap, SEALED_PREFIX, type SecureMount } from "#cdh/hub.ts";
 import { readText } from "#linux/file.ts";
 import { E, isErrno } from "#sys/errno.ts";
 import type { HubConfiguration } from "./configuration.ts";
@@ -9,6 +9,7 @@ import type { KeyBroker } from "./key-broker.ts";
 import { unwrapLayerKey, wrapLayerKey } from "./key-wrap.ts";
 import { isResourceUri, parseResourceUri } from "./resource-uri.ts";
 import { type SecretSource, unsealSecret } from "./sealed-secret.ts";
+import type { ProtectedVolume } from "./secure-mount.ts";
 
 const KEY_FILE_MAX = 64 * 1024;
 /** A name of a provisioned key, not a path. */
@@ -21,6 +22,7 @@ export class OwnHub implements DataHub {
   readonly #broker: KeyBroker;
   readonly #timeoutMs: number;
   readonly #stop = new AbortController();
+  readonly #volumes: ProtectedVolume[] = [];
 
   constructor(configuration: HubConfiguration, broker: KeyBroker, timeoutMs: number) {
     this.#configuration = configuration;
@@ -40,14 +42,15 @@ export class OwnHub implements DataHub {
     return await this.#limited(`get resource "${uri}"`, signal, (stop) => this.#resource(uri, stop));
   }
 
-  async secureMount({ volumeType, mountPoint, options }: SecureMount, signal?: AbortSignal): Promise<void> {
-    const what = `mount a protected volume on "${mountPoint}"`;
-    await this.#limited(what, signal, async () => {
-      const encryption = options.encryptionType ?? "";
-      throw new HakoError(
-        "UNIMPLEMENTED",
-        `Volumes of type "${volumeType}" with encryption "${encryption}" are missing in this hub`,
-      );
+  async secureMount(request: SecureMount, signal?: AbortSignal): Promise<void> {
+    const what = `mount a protected volume on "${request.mountPoint}"`;
+    await this.#limited(what, signal, async (stop) => {
+      const { mountProtected } = await import("./secure-mount.ts");
+      const findKey = (text: string) =>
+        text.startsWith(SEALED_PREFIX)
+          ? unsealSecret(Buffer.from(text), this.#source(stop))
+          : this.#resource(text, stop);
+      this.#volumes.push(await mountProtected(request, findKey));
     });
   }
 
@@ -71,6 +74,7 @@ export class OwnHub implements DataHub {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new HakoError("UNAVAILABLE", "The hub is closed"));
+    for (const volume of this.#volumes.splice(0).reverse()) await volume.close();
   }
 
   async #limited<T>(
