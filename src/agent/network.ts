@@ -131,6 +131,12 @@ function destinationOf({ dest }: Route): IpNetwork | undefined {
   return network && network.prefixLength > 0 ? network : undefined;
 }
 
+/** What rtnetlink has a byte or two for. */
+function checkRange(what: string, value: number, max: number): number {
+  if (value >= 0 && value <= max) return value;
+  throw new HakoError("INVALID_ARGUMENT", `Cannot use ${value} as ${what}: it goes from 0 to ${max}`);
+}
+
 function toSpec(socket: NetlinkSocket, route: Route): routes.RouteSpec {
   const destination = destinationOf(route);
   const source = route.source.split("/")[0];
@@ -140,7 +146,7 @@ function toSpec(socket: NetlinkSocket, route: Route): routes.RouteSpec {
     ...(source && { source }),
     linkIndex: lookupLink(socket, route.device).index,
     family: route.family === IPFamily.v6 ? AF_INET6 : AF_INET,
-    scope: route.scope,
+    scope: checkRange("the scope of a route", route.scope, 0xff),
     flags: route.flags,
     protocol: routes.RTPROT.BOOT,
     ...(route.mtu > 0 && { mtu: Number(route.mtu) }),
@@ -185,7 +191,7 @@ export function addNeighbors(wanted: readonly ARPNeighbor[]): void {
     replaceNeighbor(socket, {
       linkIndex: lookupLink(socket, device).index,
       address: toIPAddress.address,
-      state: state === 0 ? NUD.PERMANENT : state,
+      state: state === 0 ? NUD.PERMANENT : checkRange("the state of a neighbour", state, 0xffff),
       flags: flags & 0xff,
       ...(lladdr !== "" && { macAddress: lladdr }),
     });

@@ -240,7 +240,7 @@ function removeCgroups(directory: string): void {
 }
 
 /** The root file system as hako's runtime sends it, with a directory in the place of the disk. */
-async function rootStorages(base: string): Promise<DeepPartial<Storage>[]> {
+export async function rootStorages(base: string): Promise<DeepPartial<Storage>[]> {
   const reference = await busyboxImage("rootfs");
   const [lower, upper, work] = ["lower", "upper", "work"].map((name) => join(base, name));
   return [
