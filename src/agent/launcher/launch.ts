@@ -106,7 +106,13 @@ export class Launch implements Disposable {
     if (this.#socket.number < 0) throw this.#unexpected("it has ended already");
     this.#started = true;
     this.#send(OP.START);
-    const report = await this.#next(signal);
+    let report = await this.#next(signal);
+    // On a busy machine the helper may be done before hako-init comes to introduce it.
+    while (report.kind === "helper") {
+      this.#refuseRepeated(report);
+      this.#helper = report.pidfd;
+      report = await this.#next(signal);
+    }
     if (report.kind === "failed") throw report.error;
     if (report.kind !== "end") throw this.#unexpected("the launcher answered out of turn");
     this.#socket.close();
