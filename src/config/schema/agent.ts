@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { flag, list, NOT_YET, text, whole } from "#config/setting.ts";
+import { flag, list, text, whole } from "#config/setting.ts";
 
 const HOUR_MS = 3_600_000;
 const NOT_KATA = "hako's agent has no such option";
@@ -102,7 +102,6 @@ export const agentTable = v.object({
     max: HOUR_MS,
     unit: "milliseconds",
     annotation: true,
-    without: NOT_YET,
   }),
   health_check_request_timeout_ms: whole("Longest answer to a health check.", 90_000, {
     min: 1,
@@ -127,8 +126,6 @@ export const agentTable = v.object({
     unit: "seconds",
     without: "hako's guest starts no helper processes",
   }),
-  policy: text("Path of a Rego policy, or its text, that the agent is given before anything else.", "", {
-    without: NOT_YET,
-  }),
+  policy: text("Path of a Rego policy, or its text, that the agent is given before anything else.", ""),
   mem_agent: memAgent,
 });

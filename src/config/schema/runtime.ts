@@ -80,9 +80,8 @@ export const runtimeTable = v.object({
   jaeger_endpoint: text("Where traces go.", "", { without: NOT_YET }),
   jaeger_user: text("User name for jaeger_endpoint.", "", { without: NOT_YET }),
   jaeger_password: text("Password for jaeger_endpoint.", "", { without: NOT_YET }),
-  disable_guest_seccomp: flag("Takes the seccomp profile out of every container.", false, {
+  disable_guest_seccomp: flag("Takes the seccomp profile out of every container in a machine.", false, {
     annotation: true,
-    without: NOT_YET,
   }),
   emptydir_mode: choice("Where emptyDir volumes on disk live.", "shared-fs", {
     options: ["shared-fs", "block-plain", "block-encrypted"],

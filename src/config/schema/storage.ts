@@ -1,4 +1,4 @@
-import { choice, flag, list, NOT_YET, text, whole } from "#config/setting.ts";
+import { choice, flag, list, text, whole } from "#config/setting.ts";
 import type { HypervisorDefaults } from "./hypervisor.ts";
 
 const SETTLED = "the driver settles how disks are attached";
@@ -116,7 +116,7 @@ export function storageKeys(defaults: HypervisorDefaults) {
       annotation: true,
       without: "virtiofsd shares no window",
     }),
-    virtio_fs_queue_size: whole("Entries of the queue.", 1024, { min: 1, max: 1024, without: NOT_YET }),
+    virtio_fs_queue_size: whole("Entries of the queue.", 1024, { min: 1, max: 1024, without: SETTLED }),
     virtio_fs_is_dax: flag("That window is used.", false, { without: "virtiofsd shares no window" }),
   };
 }

@@ -69,7 +69,11 @@ export class LinuxSandbox implements Sandbox {
     const { emptydirMode: emptyDirMode } = this.#context.config.runtime;
     const share = "a container without a machine gets copies only";
     const volume = { sharedShm: false, stateDir, emptyDirMode, share };
-    const preparing = planContainer(request, { containerMemory: memoryMib * MIB, volume, budget }, signal);
+    const preparing = planContainer(
+      request,
+      { containerMemory: memoryMib * MIB, volume, budget, disableSeccomp: false },
+      signal,
+    );
     const planned = this.#withoutMachineSize(request, await this.timeline.measure("image", preparing));
     const plan = { ...planned, spec: fitRlimits(planned.spec) };
     const release = this.#cleanup.use(new AsyncDisposableStack());

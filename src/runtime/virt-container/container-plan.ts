@@ -12,6 +12,8 @@ export interface PlanOptions {
   readonly containerMemory: number;
   readonly volume: Pick<VolumePlace, "stateDir" | "sharedShm" | "emptyDirMode" | "share">;
   readonly budget: PhaseBudget;
+  /** Profiles of containers are left out. */
+  readonly disableSeccomp: boolean;
 }
 
 /** Prepares what a container needs and settles what the agent is asked for. On failure nothing stays open. */
@@ -21,6 +23,26 @@ export async function planContainer(
   signal?: AbortSignal,
 ): Promise<ContainerPlan> {
   return "config" in request ? planBundle(request, options, signal) : planImage(request, options, signal);
+}
+
+/** The same as the first phase of the budget. */
+export async function planInTime(
+  request: ContainerSpec | BundleSpec,
+  options: PlanOptions,
+  signal?: AbortSignal,
+): Promise<ContainerPlan> {
+  let work: Promise<ContainerPlan> | undefined;
+  const begin = (inner: AbortSignal) => {
+    work = planContainer(request, options, inner);
+    return work;
+  };
+  try {
+    return await options.budget.run("preparing image and volumes", begin, signal);
+  } catch (error) {
+    // What is ready too late has no other owner.
+    work?.then(({ resources }) => resources[Symbol.dispose]()).catch(() => {});
+    throw error;
+  }
 }
 
 async function planImage(
@@ -43,7 +65,10 @@ async function planImage(
   );
   using undo = new DisposableStack();
   undo.use(resources);
-  const built = buildContainerSpec(request, resources, options.containerMemory);
+  const profiled: ContainerSpec = options.disableSeccomp
+    ? { ...request, seccomp: { kind: "unconfined" } }
+    : request;
+  const built = buildContainerSpec(profiled, resources, options.containerMemory);
   const { linux } = built;
   const devices = [...(linux?.devices ?? []), ...resources.specDevices];
   const spec = { ...built, linux: { ...linux, devices } };
@@ -64,7 +89,9 @@ async function planBundle(
   const resources = await prepareContainerResources(wanted, place, options.budget, signal);
   using undo = new DisposableStack();
   undo.use(resources);
-  const spec = buildBundleSpec(id, config, resources, options.containerMemory);
+  const { seccomp: _, ...unconfined } = linux ?? {};
+  const profiled = options.disableSeccomp ? { ...config, linux: unconfined } : config;
+  const spec = buildBundleSpec(id, profiled, resources, options.containerMemory);
   undo.move();
   return { spec, resources, stdin, sharePids: sharesPids(config), asked: linux?.resources };
 }

@@ -1,6 +1,7 @@
 import type { AgentClient } from "#agent-client/client.ts";
 import type { Config } from "#config/config.ts";
 import type { NetworkRequest } from "#device/device.ts";
+import type { DeviceManager } from "#device/device-manager.ts";
 import { openTapEndpoint, type TapEndpoint } from "#resource/network/tap-endpoint.ts";
 import type { NetworkMode } from "#runtime/sandbox.ts";
 import type { NetworkState } from "#runtime/state.ts";
@@ -40,6 +41,20 @@ export function openGuestNetwork(mode: NetworkMode, context: NetworkContext): Gu
     return { ...NOTHING, state: { mode: "none" }, findLater: () => NOTHING, [Symbol.dispose]() {} };
   }
   return openNamespaceNetwork(mode.slice("netns:".length), context);
+}
+
+/**
+ * Gives interfaces to a machine that runs: some engines make them only when the container is there. A machine that
+ * cannot take them any more says so.
+ */
+export async function plugInterfaces(
+  interfaces: InterfaceSet,
+  devices: DeviceManager,
+  agent: Agent,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const device of interfaces.devices) await devices.addNetwork(device, signal);
+  if (interfaces.devices.length > 0) await interfaces.configureGuest(agent, signal);
 }
 
 /** Host and guest alone. */

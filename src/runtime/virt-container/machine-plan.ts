@@ -1,9 +1,8 @@
 import { availableParallelism, totalmem } from "node:os";
 import { HakoError } from "#base/error.ts";
 import type { Config } from "#config/config.ts";
-import type { Capability, Machine } from "#hypervisor/hypervisor.ts";
+import type { Capability } from "#hypervisor/hypervisor.ts";
 import { type MachineSize, planSize, sizeMode } from "#resource/machine-size.ts";
-import type { SandboxCgroup } from "#resource/sandbox-cgroup.ts";
 import type { SandboxSpec } from "#runtime/sandbox.ts";
 
 const MIB = 1024 * 1024;
@@ -75,19 +74,9 @@ export function sizeWithin(capabilities: ReadonlySet<Capability>, size: MachineS
   };
 }
 
-/** Puts the monitor of a machine, and its vCPU threads where they can be apart, into the sandbox's cgroups. */
-export async function enterCgroup(
-  cgroup: SandboxCgroup,
-  machine: Machine,
-  signal?: AbortSignal,
-): Promise<void> {
-  const pids = machine.state.processes.map(({ pid }) => pid);
-  cgroup.add(pids, (await machine.vcpuThreads?.(signal)) ?? []);
-}
-
 /** What hako itself tells the guest's kernel and agent; the configuration's words come last and win. */
 export function kernelParams(agentParam: string, spec: SandboxSpec, config: Config): string[] {
-  const { enableDebug, logLevel } = config.agent.kata;
+  const { enableDebug, logLevel, cdhApiTimeoutMs } = config.agent.kata;
   const words = config.hypervisor.qemu.kernelParams.split(/\s+/).filter((word) => word !== "");
   const timing = spec.timing ? ["hako.timing"] : [];
   const template = spec.cloning === "practice" ? ["agent.template"] : [];
@@ -95,6 +84,7 @@ export function kernelParams(agentParam: string, spec: SandboxSpec, config: Conf
     "quiet",
     agentParam,
     `agent.log=${enableDebug ? "debug" : logLevel}`,
+    `agent.cdh_api_timeout=${Math.ceil(cdhApiTimeoutMs / 1000)}`,
     ...timing,
     ...template,
     ...words,

@@ -6,9 +6,7 @@ import { PhaseBudget } from "#base/phase-budget.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor, lookupHypervisor } from "#hypervisor/registry.ts";
-import type { Resources } from "#oci/runtime-spec.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
-import { SandboxCgroup } from "#resource/sandbox-cgroup.ts";
 import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
@@ -19,15 +17,18 @@ import type { Timeline } from "#runtime/timeline.ts";
 import { logger } from "#telemetry/log.ts";
 import { adoptedPlan, ownIdentity } from "./adopted.ts";
 import { openAgentLink } from "./agent-channel.ts";
-import { type ContainerHost, type ContainerPlan, toStorage, VirtContainer } from "./container.ts";
+import { type ContainerHost, VirtContainer } from "./container.ts";
 import { describeContainer } from "./container-description.ts";
-import { type PlanOptions, planContainer } from "./container-plan.ts";
+import { attachDevices } from "./container-devices.ts";
+import { planInTime } from "./container-plan.ts";
 import { Guest } from "./guest.ts";
-import { type GuestNetwork, openGuestNetwork } from "./guest-network.ts";
+import { type GuestNetwork, openGuestNetwork, plugInterfaces } from "./guest-network.ts";
+import { createGuestSandbox, readPolicy } from "./guest-sandbox.ts";
+import { openCgroup } from "./host-cgroup.ts";
 import { openMachineFiles } from "./machine-files.ts";
-import { enterCgroup, kernelParams, type MachinePlan, machineType, sizeWithin } from "./machine-plan.ts";
+import { kernelParams, type MachinePlan, machineType, sizeWithin } from "./machine-plan.ts";
 import { MachineSizing } from "./machine-sizing.ts";
-import { prepareSandboxVolumes, type SandboxVolumes } from "./sandbox-volumes.ts";
+import { prepareSandboxVolumes } from "./sandbox-volumes.ts";
 import { shareOptions } from "./share-options.ts";
 
 const log = logger("sandbox");
@@ -99,26 +100,16 @@ export class VirtSandbox implements Sandbox {
     undo.defer(() => void this.#adding.delete(request.id));
     const { containerMemory } = this.#plan;
     const volume = await this.#volumePlace();
-    const preparing = this.#prepare(request, { containerMemory, volume, budget }, signal);
+    const { disableGuestSeccomp: disableSeccomp } = this.#context.config.runtime;
+    const preparing = planInTime(request, { containerMemory, volume, budget, disableSeccomp }, signal);
     const planned = await this.timeline.measure("image", preparing);
     const resources = this.#cleanup.use(planned.resources);
     const failed = undo.use(new AsyncDisposableStack());
     const release = failed.use(new AsyncDisposableStack());
     release.use(resources);
-    const deviceIds: string[] = [];
-    const attaching = async (inner: AbortSignal) => {
-      for (const disk of resources.disks) {
-        const { id } = await this.#devices.addDisk({ ...disk, readOnly: disk.readOnly ?? true }, inner);
-        deviceIds.push(id);
-        release.defer(() => this.#unplug(id));
-      }
-      for (const share of resources.shares) {
-        const { id } = await this.#devices.addShare(share, inner);
-        deviceIds.push(id);
-        release.defer(() => this.#unplug(id));
-      }
-    };
-    await budget.run("attaching disks", attaching, signal);
+    const placement = { release, unplug: (id: string) => this.#unplug(id) };
+    const attaching = (inner: AbortSignal) => attachDevices(this.#devices, resources, placement, inner);
+    const deviceIds = await budget.run("attaching disks", attaching, signal);
     const state = { ...describeContainer(request, planned), deviceIds };
     const host = this.#containerHost(state.id, () => this.#forget(state, release));
     const container = new VirtContainer(host, state, planned, budget);
@@ -141,7 +132,9 @@ export class VirtSandbox implements Sandbox {
     const network = await this.#openNetwork(signal);
     const { size } = this.#plan;
     this.#sizing = new MachineSizing({ size, capabilities, pinning: config.runtime.enableVcpusPinning });
-    const cgroup = await this.#openCgroup();
+    const saveCgroups = (cgroups: readonly string[]) =>
+      this.#update(() => void Object.assign(this.state, { cgroups }));
+    const cgroup = this.#cleanup.use(await openCgroup(this.#spec, config, saveCgroups));
     const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
     for (const disk of files.disks) {
       await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
@@ -150,6 +143,7 @@ export class VirtSandbox implements Sandbox {
     const preparing = prepareSandboxVolumes(this.#spec, config.runtime.sandboxBindMounts, place, signal);
     const volumes = this.#cleanup.use(await preparing);
     for (const disk of volumes.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
+    const policy = await readPolicy(config.agent.kata.policy);
     const template = await this.#findTemplate(choice, assets, signal);
     const present = new Set(files.disks.map(({ serial }) => serial));
     const guest = await Guest.start(
@@ -192,8 +186,11 @@ export class VirtSandbox implements Sandbox {
       this.#devices.bind(guest.machine);
     }
     this.#network = network;
-    if (cgroup) await enterCgroup(cgroup, guest.machine, signal);
-    await timeline.measure("sandbox created", this.#createSandbox(guest, network, volumes, signal));
+    await cgroup.enter(guest.machine, signal);
+    await timeline.measure(
+      "sandbox created",
+      createGuestSandbox(guest.agent, this.#spec, { network, volumes, policy }, signal),
+    );
     this.state.status = status;
     void this.#watchOom(guest);
   }
@@ -314,36 +311,15 @@ export class VirtSandbox implements Sandbox {
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
       update: (change) => this.#update(change),
-      resize: (resources, signal) => this.#resize(id, resources, signal),
-      beforeStart: (signal) => this.#addLateInterfaces(signal),
+      resize: async (resources, signal) => {
+        this.#sizing?.set(id, resources);
+        if (this.#guest) await this.#sizing?.apply(this.#guest, signal);
+      },
+      beforeStart: async (signal) => {
+        const later = this.#network?.findLater();
+        if (later) await plugInterfaces(later, this.#devices, this.#lookupGuest().agent, signal);
+      },
     };
-  }
-
-  /** Some engines make interfaces only when the container is there. A machine that cannot take them any more says so. */
-  async #addLateInterfaces(signal?: AbortSignal): Promise<void> {
-    const later = this.#network?.findLater();
-    if (!later || later.devices.length === 0) return;
-    for (const device of later.devices) await this.#devices.addNetwork(device, signal);
-    await later.configureGuest(this.#lookupGuest().agent, signal);
-  }
-
-  async #prepare(
-    request: ContainerSpec | BundleSpec,
-    options: PlanOptions,
-    signal?: AbortSignal,
-  ): Promise<ContainerPlan> {
-    let work: Promise<ContainerPlan> | undefined;
-    const begin = (inner: AbortSignal) => {
-      work = planContainer(request, options, inner);
-      return work;
-    };
-    try {
-      return await options.budget.run("preparing image and volumes", begin, signal);
-    } catch (error) {
-      // What is ready too late has no other owner.
-      work?.then(({ resources }) => resources[Symbol.dispose]()).catch(() => {});
-      throw error;
-    }
   }
 
   /** A container was removed from the guest: what it had goes, too. */
@@ -370,49 +346,12 @@ export class VirtSandbox implements Sandbox {
     throw new HakoError("FAILED_PRECONDITION", `Cannot use ${this.#subject}: it has not started`);
   }
 
-  /** Before the monitor is there, so that the state tells of the cgroup whatever happens. */
-  async #openCgroup(): Promise<SandboxCgroup | undefined> {
-    const { cgroupsPath } = this.#spec;
-    if (cgroupsPath === undefined) return undefined;
-    const only = this.#context.config.runtime.sandboxCgroupOnly;
-    const options = { cgroupsPath, sandboxId: this.id, only };
-    await this.#update(() => {
-      this.state.cgroups = SandboxCgroup.plan(options);
-    });
-    return this.#cleanup.use(SandboxCgroup.create(options));
-  }
-
-  /** What a container asks for has changed: the machine follows, as far as it can. */
-  async #resize(id: string, resources: Resources | undefined, signal?: AbortSignal): Promise<void> {
-    this.#sizing?.set(id, resources);
-    if (this.#guest) await this.#sizing?.apply(this.#guest, signal);
-  }
-
   async #openNetwork(signal?: AbortSignal): Promise<GuestNetwork> {
-    const { config } = this.#context;
-    const context = { config, sandboxId: this.id, vcpus: this.#plan.vcpus };
+    const context = { config: this.#context.config, sandboxId: this.id, vcpus: this.#plan.vcpus };
     const network = this.#cleanup.use(openGuestNetwork(this.#spec.network, context));
     for (const device of network.devices) await this.#devices.addNetwork(device, signal);
     this.state.network = network.state;
     return network;
-  }
-
-  /** Tells the guest what it is, and its time, and sets its network up. */
-  async #createSandbox(
-    { agent }: Guest,
-    network: GuestNetwork,
-    volumes: SandboxVolumes,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    const options = signal ? { signal } : {};
-    const storages = volumes.storages.map((storage) => toStorage(storage));
-    const nowUs = BigInt(Date.now()) * 1000n;
-    await Promise.all([
-      agent.createSandbox({ hostname: this.#spec.hostname, sandboxId: this.id, storages }, options),
-      agent.setGuestDateTime({ Sec: nowUs / 1_000_000n, Usec: nowUs % 1_000_000n }, options),
-      network.configureGuest(agent, signal),
-      volumes.copyFiles(agent, signal),
-    ]);
   }
 
   /** Notes which containers ran out of memory, for as long as the agent is there. */

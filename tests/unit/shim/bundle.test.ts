@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import { podLimits } from "#runtime/pod-limits.ts";
 import { sandboxKey, socketPath } from "#shim/address.ts";
 import { parseConfig } from "#shim/bundle.ts";
 import { containerType, imageName } from "#shim/container-type.ts";
 import { rootfsSource } from "#shim/rootfs-mounts.ts";
-import { sandboxSize } from "#shim/sandbox-size.ts";
 
 describe("parseConfig()", () => {
   const config = (members: object) => JSON.stringify({ ociVersion: "1.0.2", ...members });
@@ -108,8 +108,7 @@ describe("rootfsSource()", () => {
   });
 });
 
-describe("sandboxSize()", () => {
-  const defaults = { vcpus: 1, memoryMib: 256 };
+describe("podLimits()", () => {
   const spec = (annotations: Record<string, string>, resources = {}) => ({
     ociVersion: "1",
     annotations,
@@ -122,14 +121,16 @@ describe("sandboxSize()", () => {
       "io.kubernetes.cri.sandbox-cpu-period": "100000",
       "io.kubernetes.cri.sandbox-memory": String(512 * 1024 * 1024),
     };
-    expect(sandboxSize(spec(annotations), defaults)).toEqual({ vcpus: 3, memoryMib: 576 });
+    expect(podLimits(spec(annotations))).toEqual({ cpus: 2.5, memoryBytes: 512 * 1024 * 1024 });
   });
 
-  test("takes a single container's limits, and never less than the configuration", () => {
+  test("takes a single container's limits; what is none is left out", () => {
     const resources = { cpu: { quota: 150000, period: 100000 }, memory: { limit: 64 * 1024 * 1024 } };
-    expect(sandboxSize(spec({}, resources), defaults)).toEqual({ vcpus: 2 });
-    expect(sandboxSize(spec({}), defaults)).toEqual({});
-    expect(sandboxSize(spec({}, { memory: { limit: 2 ** 62 } }), defaults)).toEqual({});
-    expect(sandboxSize(spec({ "io.kubernetes.cri.sandbox-memory": "much" }), defaults)).toEqual({});
+    expect(podLimits(spec({}, resources))).toEqual({ cpus: 1.5, memoryBytes: 64 * 1024 * 1024 });
+    expect(podLimits(spec({}))).toEqual({});
+    expect(podLimits(spec({}, { memory: { limit: 2 ** 62 }, cpu: { quota: -1, period: 100000 } }))).toEqual(
+      {},
+    );
+    expect(podLimits(spec({ "io.kubernetes.cri.sandbox-memory": "much" }))).toEqual({});
   });
 });
