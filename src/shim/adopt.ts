@@ -36,7 +36,10 @@ export async function adoptShim(store: StateStore, state: SandboxState): Promise
   const { namespace, sandboxId, containerdAddress, ttrpcAddress, socketPath, bundle } = record;
   using listener = await listen(socketPath, { id: sandboxId });
   const flags = { namespace, id: sandboxId, address: containerdAddress, publishBinary: "", debug: false };
-  const more = { words: ["-adopt"], env: ttrpcAddress === undefined ? {} : { TTRPC_ADDRESS: ttrpcAddress } };
+  const more = {
+    words: ["-adopt=must"],
+    env: ttrpcAddress === undefined ? {} : { TTRPC_ADDRESS: ttrpcAddress },
+  };
   startServer({ flags, path: socketPath, bundle, listener }, more);
   listener.close();
   return await waitForShim(socketPath);

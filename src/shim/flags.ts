@@ -10,8 +10,11 @@ export interface ShimFlags {
   readonly publishBinary: string;
   readonly bundle: string;
   readonly debug: boolean;
-  /** Serve a sandbox that runs already; hako's own word, never containerd's. */
-  readonly adopt: boolean;
+  /**
+   * Serve a sandbox that runs already; hako's own word, never containerd's. When that fails, `try` cleans the sandbox up
+   * and begins anew, `must` ends the shim.
+   */
+  readonly adopt: "no" | "try" | "must";
   /** Empty: serve. */
   readonly action: "" | "start" | "delete";
   /** Print something about the shim instead. */
@@ -44,7 +47,7 @@ containerd starts this program; without a word it serves the tasks of one sandbo
 export function parseFlags(words: readonly string[]): ShimFlags {
   const values = new Map<string, string>();
   let debug = false;
-  let adopt = false;
+  let adopt: ShimFlags["adopt"] = "no";
   let print: ShimFlags["print"];
   let at = 0;
   for (; at < words.length; at++) {
@@ -52,7 +55,7 @@ export function parseFlags(words: readonly string[]): ShimFlags {
     if (!match) break;
     const [, name = "", inline] = match;
     if (name === "debug") debug = inline !== "false";
-    else if (name === "adopt") adopt = true;
+    else if (name === "adopt") adopt = inline === "must" ? "must" : "try";
     else if (Object.hasOwn(PRINTS, name)) print = PRINTS[name];
     else if (VALUES.some((known) => known === name)) values.set(name, inline ?? takeValue(words, ++at, name));
     else throw new HakoError("INVALID_ARGUMENT", `Unknown flag "-${name}"`);

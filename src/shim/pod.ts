@@ -1,10 +1,14 @@
 import { withDeadline } from "#base/deadline.ts";
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
+import { findPaths } from "#config/paths.ts";
 import type { Spec } from "#oci/runtime-spec.ts";
 import type { CreateTaskRequest } from "#proto/containerd/task.ts";
 import type { Sandbox } from "#runtime/sandbox.ts";
+import { StateStore } from "#runtime/state-store.ts";
+import { removeSandbox } from "#runtime/sweep.ts";
 import { logger } from "#telemetry/log.ts";
+import { sandboxKey } from "./address.ts";
 import { adoptTask } from "./adopt-task.ts";
 import { readBundle } from "./bundle.ts";
 import { containerType, imageName } from "./container-type.ts";
@@ -46,6 +50,8 @@ export class Pod {
   readonly #creating = new Set<string>();
   #sandbox: Sandbox | undefined;
   #stopped: Promise<void> | undefined;
+  /** The sandbox is there for its own sake. */
+  #standing = false;
 
   constructor(options: PodOptions) {
     this.options = options;
@@ -55,8 +61,9 @@ export class Pod {
     return this.#sandbox;
   }
 
+  /** Nothing is here that anybody would miss. */
   get isEmpty(): boolean {
-    return this.tasks.size === 0 && this.#creating.size === 0;
+    return !this.#standing && this.tasks.size === 0 && this.#creating.size === 0;
   }
 
   /** Of the monitor; 0 before there is one. */
@@ -75,9 +82,10 @@ export class Pod {
     throw new HakoError("FAILED_PRECONDITION", `Sandbox "${this.options.sandboxId}" does not run`);
   }
 
-  /** Starts the sandbox, once. */
+  /** Starts the sandbox, once; it then stays without containers until somebody ends it. */
   async startSandbox(request: SandboxRequest, signal: AbortSignal): Promise<Sandbox> {
     using _ = await this.#mutex.lock(signal);
+    this.#standing = true;
     if (this.#sandbox) return this.#sandbox;
     const sandbox = await makeSandbox(this.options, request, signal);
     await this.#run(sandbox, signal);
@@ -85,9 +93,9 @@ export class Pod {
   }
 
   /** Takes over the sandbox of a shim that died, with all its tasks. */
-  async adopt(signal: AbortSignal): Promise<void> {
-    using _ = await this.#mutex.lock(signal);
-    const sandbox = await adoptSandbox(this.options, signal);
+  async adopt(): Promise<void> {
+    using _ = await this.#mutex.lock();
+    const sandbox = await adoptSandbox(this.options);
     this.#sandbox = sandbox;
     const record = await findRecord(sandbox.dir);
     for (const entry of record?.tasks ?? []) {
@@ -97,6 +105,14 @@ export class Pod {
     this.#watch(sandbox);
     await this.record();
     await this.options.onStarted?.();
+  }
+
+  /** Ends a sandbox that could not be adopted. */
+  async removeLeftover(): Promise<void> {
+    const { namespace, sandboxId } = this.options;
+    const store = new StateStore(findPaths().runDir);
+    using _ = await store.lock();
+    await removeSandbox(store, sandboxKey(namespace, sandboxId));
   }
 
   /** Makes a task out of a bundle; the first one brings the sandbox. */

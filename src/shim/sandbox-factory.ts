@@ -69,15 +69,12 @@ function networkOf({ linux }: Spec): NetworkMode {
 }
 
 /** Takes over a sandbox whose shim died. Throws as `RuntimeHandler.adoptSandbox`. */
-export async function adoptSandbox(
-  { namespace, sandboxId }: SandboxNames,
-  signal: AbortSignal,
-): Promise<Sandbox> {
+export async function adoptSandbox({ namespace, sandboxId }: SandboxNames): Promise<Sandbox> {
   const paths = findPaths();
   const config = await loadConfig(paths.configFile, paths.configDialect);
   const store = new StateStore(paths.runDir);
   const handler = await lookupHandler(HANDLER, { paths, config, store, timeline: new Timeline() });
-  return handler.adoptSandbox(sandboxKey(namespace, sandboxId), signal);
+  return handler.adoptSandbox(sandboxKey(namespace, sandboxId));
 }
 
 /** The file that the runtime's options name, or hako's own, with what the pod's annotations change. */

@@ -46,7 +46,7 @@ export async function serve(flags: ShimFlags): Promise<number> {
   });
   const ended = Promise.withResolvers<void>();
   services.offer({ pod, lag, shutdown: () => ended.resolve() });
-  if (flags.adopt) await pod.adopt(new AbortController().signal);
+  if (flags.adopt !== "no") await adopt(pod, flags.adopt);
   const serving = serveListener(server, new Fd(LISTENER_FD));
   const unused = setTimeout(() => {
     if (!services.used && pod.isEmpty) ended.resolve();
@@ -63,6 +63,16 @@ export async function serve(flags: ShimFlags): Promise<number> {
   await events.close(FLUSH_TIMEOUT_MS);
   await removeSocket(pod.options.socketPath);
   return 0;
+}
+
+async function adopt(pod: Pod, mode: "try" | "must"): Promise<void> {
+  try {
+    await pod.adopt();
+  } catch (error) {
+    log.error("cannot adopt the sandbox", { error });
+    if (mode === "must") throw error;
+    await pod.removeLeftover();
+  }
 }
 
 async function removeSocket(path: string): Promise<void> {

@@ -59,7 +59,7 @@ async function isServed(path: string): Promise<boolean> {
 async function spawnShim(flags: ShimFlags, path: string, bundle: string): Promise<void> {
   using listener = await listen(path, flags);
   const left = await findLeft(flags);
-  startServer({ flags, path, bundle, listener }, left === "alive" ? { words: ["-adopt"] } : {});
+  startServer({ flags, path, bundle, listener }, left === "alive" ? { words: ["-adopt=try"] } : {});
 }
 
 /** What an earlier shim of this sandbox has left, looked at only if there is something. */

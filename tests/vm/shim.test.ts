@@ -1,6 +1,6 @@
 /** hako as a runtime of a real containerd. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ContainerdHost, containerdTest, MACHINE_TIMEOUT_MS } from "../support/containerd-host.ts";
 
@@ -56,13 +56,20 @@ describe("ctr run", () => {
   );
 
   containerdTest(
-    "passes input on to its end, and answers by Kata's name",
+    "gets input to its end and what was added above its layers, by Kata's name",
     async () => {
-      const bytes = crypto.getRandomValues(new Uint8Array(300_000));
-      const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
-      const words = host.runWords("input", ["--rm"], "io.containerd.kata.v2");
-      const outcome = await host.ctr([...words, "sha256sum"], { stdin: bytes });
-      expect(outcome).toEqual({ code: 0, stdout: `${digest}  -\n`, stderr: "" });
+      const text = Buffer.from(crypto.getRandomValues(new Uint8Array(200_000))).toString("hex");
+      const [, ...words] = host.runWords("input", [], "io.containerd.kata.v2");
+      await host.must(["container", "create", ...words, "cat", "/etc/added", "/dev/stdin"]);
+      // What was written above the layers before the start is there, too.
+      const upper =
+        /upperdir=([^,]+)/.exec(await host.must(["snapshot", "mounts", "/mnt", "input"]))?.[1] ?? "";
+      mkdirSync(join(upper, "etc"));
+      writeFileSync(join(upper, "etc/added"), "added\n");
+      const outcome = await host.ctr(["task", "start", "input"], { stdin: text });
+      expect(outcome).toEqual({ code: 0, stdout: `added\n${text}`, stderr: "" });
+      await host.remove("input");
+      await expectNothingLeft();
     },
     MACHINE_TIMEOUT_MS,
   );
@@ -192,18 +199,20 @@ describe("a task", () => {
   );
 });
 
+const annotation = (name: string, value: string) => ["--annotation", `io.kubernetes.cri.${name}=${value}`];
+const sandboxOptions = annotation("container-type", "sandbox");
+const memberOptions = (pod: string) => [
+  ...annotation("container-type", "container"),
+  ...annotation("sandbox-id", pod),
+];
+
 describe("a pod", () => {
-  const annotation = (name: string, value: string) => ["--annotation", `io.kubernetes.cri.${name}=${value}`];
-  const member = [...annotation("container-type", "container"), ...annotation("sandbox-id", "pod")];
+  const member = memberOptions("pod");
 
   containerdTest(
     "has one shim and one machine; its containers share a network and survive a restart of containerd",
     async () => {
-      await host.must([
-        ...host.runWords("pod", ["-d", ...annotation("container-type", "sandbox")]),
-        "sleep",
-        "1000",
-      ]);
+      await host.must([...host.runWords("pod", ["-d", ...sandboxOptions]), "sleep", "1000"]);
       const script = "echo started; while :; do sleep 0.1; done";
       await host.must([...host.runWords("web", ["-d", ...member]), "sh", "-c", script]);
       const side = await host.ctr([
@@ -253,12 +262,14 @@ describe("a shim that dies", () => {
   );
 
   containerdTest(
-    "while containerd is away gives its sandbox to a new one",
+    "while containerd is away gives its pod to a new one, which can do everything",
     async () => {
       const script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
       const log = `${host.hako.dir}/adopted.log`;
-      await host.must([...host.runWords("kept", ["-d", "--log-uri", `file://${log}`]), "sh", "-c", script]);
-      await host.must(["task", "exec", "-d", "--exec-id", "x", "kept", "sh", "-c", "sleep 1; exit 5"]);
+      const member = memberOptions("kept");
+      await host.must([...host.runWords("kept", ["-d", ...sandboxOptions]), "sleep", "1000"]);
+      const words = host.runWords("web", ["-d", ...member, "--log-uri", `file://${log}`]);
+      await host.must([...words, "sh", "-c", script]);
       const monitors = host.hako.monitors();
       await host.stopDaemon();
       for (const pid of host.shims()) process.kill(pid, "SIGKILL");
@@ -269,14 +280,20 @@ describe("a shim that dies", () => {
       const lines = () => readFileSync(log, "utf8").trimEnd().split("\n").map(Number);
       const before = lines().length;
       await host.startDaemon();
-      expect(await taskStatus("kept")).toBe("RUNNING");
+      expect(await taskStatus("web")).toBe("RUNNING");
       expect(host.hako.monitors()).toEqual(monitors);
-      expect(await host.must(["task", "exec", "--exec-id", "y", "kept", "echo", "new"])).toBe("new\n");
+      expect(await host.must(["task", "exec", "--exec-id", "y", "web", "echo", "new"])).toBe("new\n");
       await until("more output", () => lines().length > before + 3);
-      await host.must(["task", "kill", "-s", "SIGKILL", "kept"]);
-      await until("the end", async () => (await taskStatus("kept")) === "STOPPED");
-      await host.remove("kept");
+      // Disks are plugged into the machine and out of it as before.
+      const late = await host.ctr([...host.runWords("late", ["--rm", ...member]), "sh", "-c", "exit 7"]);
+      expect(late).toMatchObject({ code: 7, stderr: "" });
+      await host.must(["task", "kill", "-s", "SIGKILL", "web"]);
+      await until("the end", async () => (await taskStatus("web")) === "STOPPED");
+      await host.must(["task", "rm", "web"]);
+      expect(await taskStatus("kept")).toBe("RUNNING");
+      for (const pid of host.shims()) process.kill(pid, "SIGKILL");
       await expectNothingLeft();
+      await host.remove("web", "kept");
     },
     MACHINE_TIMEOUT_MS,
   );

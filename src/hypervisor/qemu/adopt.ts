@@ -106,11 +106,10 @@ async function readDevice(qmp: QmpClient, type: MachineType, id: string): Promis
   const [drive, serial, mac, address, tag] = await Promise.all(names.map(find));
   const fdset = Number(/^block(\d+)$/.exec(String(drive))?.[1] ?? 0);
   const spec = adoptedSpec(id, { serial, mac, tag });
-  // PCI devices say `01.0`; without PCI there is no such property.
-  const slot = /^([0-9a-f]+)\.\d$/.exec(String(address))?.[1];
+  // A number on the bus: slot and function, 5 and 3 bits. Without PCI there is no such property.
   const { deviceBus: bus } = type;
-  if (slot === undefined || bus === undefined) return { spec, fdset };
-  return { spec, fdset, slot: { bus, slot: Number.parseInt(slot, 16) } };
+  if (typeof address !== "number" || address < 0 || bus === undefined) return { spec, fdset };
+  return { spec, fdset, slot: { bus, slot: address >> 3 } };
 }
 
 /** What tells the kinds apart: only a network device has a MAC address, only a share a tag. */

@@ -236,6 +236,11 @@ export class VirtSandbox implements Sandbox {
         `Cannot adopt ${this.#subject}: "${hypervisor.name}" cannot do that`,
       );
     }
+    const { cgroups = [] } = this.state;
+    if (cgroups.length > 0) {
+      const { removeCgroups } = await import("#linux/cgroup/host/host-cgroup.ts");
+      this.#cleanup.defer(() => removeCgroups(cgroups));
+    }
     const { machine, devices } = await hypervisor.adopt({ ...record, state: record.monitor }, signal);
     const address = parseAddress(agentAddress);
     const connectTimeoutMs = config.agent.kata.reconnectTimeoutMs;

@@ -24,7 +24,7 @@ describe("parseFlags()", () => {
       publishBinary: "/bin/containerd",
       bundle: "",
       debug: true,
-      adopt: false,
+      adopt: "no",
       action: "start",
     });
     expect(parseFlags([...needed, "-bundle", "/b", "delete"])).toMatchObject({
