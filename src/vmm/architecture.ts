@@ -54,6 +54,12 @@ export interface Architecture<Cpu extends HostCpu = HostCpu> {
   bootMemory(request: BootRequest): GuestBytes[];
   /** State of each processor before its first instruction, by index. */
   vcpuState(request: BootRequest, cpu: Cpu): Section[][];
+  /** The sections that say what a vCPU is, not what it is doing: CPUID. */
+  identity(vcpu: readonly Section[]): Section[];
+  /** Why a processor of this state cannot go on here; undefined when it can. */
+  restoreProblem(vcpu: readonly Section[], cpu: Cpu): string | undefined;
+  /** The machine's state as it is put: its clock goes on from where it stood, as if no time had passed. */
+  restoreMachine(machine: readonly Section[]): Section[];
   /** The interrupt that tells the guest of a new generation id, and where its 16 bytes lie. */
   readonly generation: { readonly gsi: number; readonly address: bigint };
 }

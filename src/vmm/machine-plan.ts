@@ -12,6 +12,8 @@ import {
   type VmDevice,
 } from "./device.ts";
 import type { DeviceWindow } from "./device-window.ts";
+import type { MemoryRange } from "./memory-range.ts";
+import type { DeviceRecord } from "./snapshot/machine-record.ts";
 import { CREATE, WIRE } from "./wire.ts";
 import type { MachineCreate, MemoryAdd, MemoryLoad, Section } from "./wire-format.ts";
 
@@ -48,11 +50,15 @@ export interface MachinePlan {
   /** By vCPU. */
   readonly vcpus: readonly (readonly Section[])[];
   readonly devices: readonly DeviceRequest[];
+  /** The same devices, as a snapshot describes them. */
+  readonly records: readonly DeviceRecord[];
   /** All windows that the guest knows of. */
   readonly windows: readonly DeviceWindow[];
 }
 
 const MIB = 1024n * 1024n;
+/** Bytes of VMGENID. */
+export const GENERATION_ID_SIZE = 16;
 
 /**
  * Decides everything about a machine before anything of it exists. Throws FAILED_PRECONDITION for a kernel that
@@ -89,6 +95,7 @@ export function planMachine<Cpu extends HostCpu>(
     discovery: spec.discovery,
   };
   const { board } = architecture;
+  const placed = placeDevices(spec.devices, windows, layout.device, layout.ram.length);
   return {
     create: {
       ...board,
@@ -103,9 +110,16 @@ export function planMachine<Cpu extends HostCpu>(
         ? [{ fd: spec.initrdFd, load: { gpa: initrd.start, offset: 0n, length: initrd.size } }]
         : []),
     ],
-    writes: architecture.bootMemory(request),
+    writes: [
+      ...architecture.bootMemory(request),
+      {
+        gpa: architecture.generation.address,
+        bytes: crypto.getRandomValues(new Uint8Array(GENERATION_ID_SIZE)),
+      },
+    ],
     vcpus: architecture.vcpuState(request, cpu),
-    devices: placeDevices(spec.devices, windows, layout.device, layout.ram.length),
+    devices: placed.map(({ device: request }) => request),
+    records: placed.map(({ record }) => record),
     windows,
   };
 }
@@ -113,13 +127,23 @@ export function planMachine<Cpu extends HostCpu>(
 function placeDevices(
   devices: readonly VmDevice[],
   windows: readonly DeviceWindow[],
-  ranges: readonly { readonly start: bigint; readonly size: bigint }[],
+  ranges: readonly MemoryRange[],
   firstSlot: number,
-): DeviceRequest[] {
-  const memory = ranges.map((range, index): DeviceMemory => ({ ...range, slot: firstSlot + index }));
+) {
+  const free = ranges.map((range, index): DeviceMemory => ({ ...range, slot: firstSlot + index }));
   return devices.map((device, index) => {
     const window = windows[index];
     if (!window) throw new RangeError(`a machine takes at most ${WIRE.DEVICES_MAX} devices`);
-    return encodeDevice(device, window, deviceMemorySize(device) > 0n ? memory.shift() : undefined);
+    const memory = deviceMemorySize(device) > 0n ? free.shift() : undefined;
+    return { device: encodeDevice(device, window, memory), record: describeDevice(device, window, memory) };
   });
+}
+
+/** What a snapshot says of a device. */
+export function describeDevice(
+  { id, kind }: VmDevice,
+  { slot, gpa, gsi }: DeviceWindow,
+  memory?: DeviceMemory,
+): DeviceRecord {
+  return { id, kind, slot, gpa, gsi, ...(memory ? { memory } : {}) };
 }

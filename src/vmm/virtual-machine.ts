@@ -4,6 +4,9 @@ import type { Fd } from "#sys/fd.ts";
 import { ControlClient } from "./control.ts";
 import type { DeviceRequest } from "./device.ts";
 import type { MachinePlan } from "./machine-plan.ts";
+import type { Snapshot } from "./snapshot/load.ts";
+import type { MachineRecord, Manifest } from "./snapshot/machine-record.ts";
+import { dataExtents } from "./snapshot/memory-file.ts";
 import { DEVICE_EVENT } from "./wire.ts";
 import {
   type DeviceEvent,
@@ -18,6 +21,7 @@ import {
   encodeSections,
   type Hello,
   MEMORY_WRITE_MAX,
+  type MemoryLoad,
   type Metric,
 } from "./wire-format.ts";
 
@@ -29,6 +33,16 @@ interface DeviceStatus {
   size: bigint;
   /** errno of the rule that the guest broke. */
   broken?: bigint;
+}
+
+/** What a restored machine is made of. */
+export interface RestoreRequest {
+  readonly snapshot: Snapshot;
+  /** Its devices with the new descriptors, by slot. */
+  readonly devices: ReadonlyMap<number, DeviceRequest>;
+  readonly copy: boolean;
+  /** By which the guest knows that it is another one now; `id`: 16 bytes. */
+  readonly generation: { readonly gsi: number; readonly address: bigint; readonly id: Uint8Array };
 }
 
 /** One machine in one hako-vmm, seen from the manager: its requests by name, and what became of its devices. */
@@ -92,6 +106,50 @@ export class VirtualMachine implements Disposable {
       ...plan.devices.map(({ payload, fds }) => send("DEVICE_ADD", payload, { fds })),
     ];
     await firstFailure(answers);
+  }
+
+  /**
+   * Makes the machine of a snapshot, not yet running. `requests`: its devices, by slot. `copy`: memory is read in at once
+   * instead of being mapped copy-on-write. `kvmFd` and `consoleFd` as for {@link create}.
+   */
+  async restore(
+    request: RestoreRequest,
+    kvmFd: number,
+    consoleFd: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { snapshot, devices, copy, generation } = request;
+    const { machine, progress } = snapshot.manifest;
+    const control = this.#control;
+    const send: ControlClient["request"] = (name, payload, options) =>
+      control.request(name, payload, { ...options, signal });
+    const file = snapshot.memory.number;
+    const pieces = memoryPieces(machine, progress);
+    const mapped = (slot: number) => !copy && machine.memory.some((memory) => memory.slot === slot);
+    await firstFailure([
+      send("MACHINE_CREATE", encodeMachineCreate(machine.create), { fds: [kvmFd, consoleFd] }),
+      ...machine.memory.map((memory) => {
+        const offset = pieces.find(({ slot }) => slot === memory.slot)?.offset ?? 0n;
+        return copy
+          ? send("MEMORY_ADD", encodeMemoryAdd(memory))
+          : send("MEMORY_ADD", encodeMemoryAdd({ ...memory, offset }), { fds: [file] });
+      }),
+      ...[...devices.values()].map(({ payload, fds }) => send("DEVICE_ADD", payload, { fds })),
+      ...[...snapshot.devices].map(([slot, state]) =>
+        send("DEVICE_PUT", Buffer.concat([encodeIndex(slot), state])),
+      ),
+      ...pieces
+        .filter(({ slot }) => !mapped(slot))
+        .flatMap((piece) => fileLoads(file, piece))
+        .map((load) => send("MEMORY_LOAD", encodeMemoryLoad(load), { fds: [file] })),
+      send("MACHINE_PUT", encodeSections(snapshot.machine)),
+      ...snapshot.vcpus.map((sections, index) =>
+        send("VCPU_PUT", Buffer.concat([encodeIndex(index), encodeSections(sections)])),
+      ),
+      send("MEMORY_WRITE", encodeMemoryWrite(generation.address, generation.id)),
+      send("INTERRUPT", encodeIndex(generation.gsi)),
+    ]);
+    for (const [slot, status] of Object.entries(progress)) this.#devices.set(Number(slot), { ...status });
   }
 
   async start(signal?: AbortSignal): Promise<void> {
@@ -190,6 +248,32 @@ export class VirtualMachine implements Disposable {
     if (what === DEVICE_EVENT.DEVICE_BROKEN) status.broken = value;
     for (const watcher of [...this.#watchers]) watcher();
   }
+}
+
+/** A restored machine's memory and what is plugged into memory devices, and where each lies in the snapshot's file. */
+function memoryPieces({ memory, devices }: MachineRecord, progress: Manifest["progress"]) {
+  const plugged = devices.flatMap(({ slot, kind, memory: own }) =>
+    kind === "mem" && own && (progress[slot]?.size ?? 0n) > 0n
+      ? [{ slot: own.slot, gpa: own.start, size: own.size }]
+      : [],
+  );
+  let offset = 0n;
+  return [...memory, ...plugged].map(({ slot, gpa, size }) => {
+    const piece = { slot, gpa, size, offset };
+    offset += size;
+    return piece;
+  });
+}
+
+/** The parts of a piece that are not holes in the file. */
+function fileLoads(
+  fd: number,
+  { gpa, size, offset }: { readonly gpa: bigint; readonly size: bigint; readonly offset: bigint },
+): MemoryLoad[] {
+  return [...dataExtents(fd, Number(offset + size))]
+    .map(({ start, end }) => ({ start: start < offset ? offset : BigInt(start), end: BigInt(end) }))
+    .filter(({ start, end }) => end > start)
+    .map(({ start, end }) => ({ gpa: gpa + start - offset, offset: start, length: end - start }));
 }
 
 /** Parts of at most the size of one message. */

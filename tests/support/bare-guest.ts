@@ -12,7 +12,11 @@ import { probeKvm } from "#linux/kvm-kind.ts";
 import { memfd, O, openFd } from "#sys/fd.ts";
 import { unixConnect, unixListen } from "#sys/socket.ts";
 import { type Architecture, hostArchitecture } from "#vmm/architecture.ts";
+import { encodeDevice, type VmDevice } from "#vmm/device.ts";
 import { type MachinePlan, planMachine, type VmSpec } from "#vmm/machine-plan.ts";
+import { loadSnapshot } from "#vmm/snapshot/load.ts";
+import type { MachineRecord } from "#vmm/snapshot/machine-record.ts";
+import { saveMachine } from "#vmm/snapshot/save.ts";
 import { VirtualMachine } from "#vmm/virtual-machine.ts";
 import { describeEnd, Worker } from "#vmm/worker.ts";
 
@@ -53,6 +57,12 @@ export function bareGuestPath(): string {
   return path;
 }
 
+/** The parts of a machine that a snapshot describes. */
+function recordOf(plan: MachinePlan): MachineRecord {
+  const { create, memory, records, windows } = plan;
+  return { create, memory, devices: records, windowCount: windows.length, driver: {} };
+}
+
 export interface BareOptions extends Partial<Omit<VmSpec, "kernelFd" | "kernelParams">> {
   /** Enters the guest by the 64-bit protocol instead of PVH. */
   readonly linux64?: boolean;
@@ -62,13 +72,19 @@ export interface BareOptions extends Partial<Omit<VmSpec, "kernelFd" | "kernelPa
 export class BareMachine implements AsyncDisposable {
   readonly worker: Worker;
   readonly vm: VirtualMachine;
-  readonly plan: MachinePlan;
+  /** Absent when it was restored. */
+  readonly plan: MachinePlan | undefined;
   readonly #stack: DisposableStack;
   readonly #lines: string[] = [];
   #rest = "";
   #changed = Promise.withResolvers<void>();
 
-  private constructor(worker: Worker, vm: VirtualMachine, plan: MachinePlan, stack: DisposableStack) {
+  private constructor(
+    worker: Worker,
+    vm: VirtualMachine,
+    plan: MachinePlan | undefined,
+    stack: DisposableStack,
+  ) {
     this.worker = worker;
     this.vm = vm;
     this.plan = plan;
@@ -105,9 +121,47 @@ export class BareMachine implements AsyncDisposable {
     }
   }
 
+  /** Writes the paused machine into `dir`. */
+  async save(dir: string): Promise<void> {
+    if (!this.plan) throw new Error("a restored machine has no plan");
+    const architecture = await hostArchitecture();
+    const identity = this.plan.vcpus.map((vcpu) => architecture.identity(vcpu));
+    const { vm, worker } = this;
+    await saveMachine({ vm, identity, record: recordOf(this.plan), pid: worker.pid }, dir);
+  }
+
+  /** A machine from what `save` wrote, not yet running. `devices`: those of the saved one, with their new descriptors. */
+  static async restore(dir: string, devices: readonly VmDevice[] = [], copy = false): Promise<BareMachine> {
+    const architecture = await hostArchitecture();
+    using kvm = openFd("/dev/kvm", O.RDWR);
+    using snapshot = loadSnapshot(dir, architecture, architecture.readHostCpu(kvm.number), copy);
+    const { machine } = snapshot.manifest;
+    const windows = architecture.deviceWindows(machine.windowCount);
+    const requests = machine.devices.map(({ slot, memory }, index) => {
+      const [device, window] = [devices[index], windows[slot]];
+      if (!device || !window) throw new Error("a device is missing");
+      return [slot, encodeDevice(device, window, memory)] as const;
+    });
+    const restored = await BareMachine.empty(() => undefined);
+    const id = crypto.getRandomValues(new Uint8Array(16));
+    const generation = { ...architecture.generation, id };
+    using console = restored.openConsole();
+    try {
+      await restored.vm.restore(
+        { snapshot, devices: new Map(requests), copy, generation },
+        kvm.number,
+        console.number,
+      );
+      return restored;
+    } catch (error) {
+      await restored[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   /** A worker that was told nothing yet. */
   static async empty(
-    plan: (architecture: Architecture, kvmFd: number, stack: DisposableStack) => MachinePlan,
+    plan: (architecture: Architecture, kvmFd: number, stack: DisposableStack) => MachinePlan | undefined,
   ): Promise<BareMachine> {
     using stack = new DisposableStack();
     const directory = mkdtempSync(join(tmpdir(), "hako-bare-"));
@@ -125,7 +179,7 @@ export class BareMachine implements AsyncDisposable {
   async #create(): Promise<void> {
     using kvm = openFd("/dev/kvm", O.RDWR);
     using console = this.openConsole();
-    await this.vm.create(this.plan, kvm.number, console.number);
+    if (this.plan) await this.vm.create(this.plan, kvm.number, console.number);
   }
 
   /** The write end of the console, whose lines are read from now on. */

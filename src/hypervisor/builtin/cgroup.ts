@@ -9,25 +9,16 @@ const PARENT = `${ROOT}/hako-vmm`;
 /** Threads of hako-vmm beside the vCPUs: events, and io_uring's workers. */
 const OTHER_THREADS = 64;
 
-/** The cgroup of one machine's hako-vmm. */
-export interface MachineCgroup extends Disposable {
-  readonly directory: Fd;
-}
-
 /**
  * Makes a cgroup in which hako-vmm is born, with a limit of threads. Undefined where the host has no cgroup v2 tree
- * that we may change: machines work without.
+ * that we may change: machines work without. Returns its directory, open.
  */
-export function makeMachineCgroup(id: string, vcpus: number): MachineCgroup | undefined {
+export function makeMachineCgroup(id: string, vcpus: number): Fd | undefined {
   const path = cgroupPath(id);
   try {
     mkdirSync(path, { recursive: true });
-    using stack = new DisposableStack();
-    stack.defer(() => removeMachineCgroup(id));
     limitThreads(path, vcpus + OTHER_THREADS);
-    const directory = stack.use(openFd(path, O.RDONLY | O.DIRECTORY));
-    const owned = stack.move();
-    return { directory, [Symbol.dispose]: () => owned.dispose() };
+    return openFd(path, O.RDONLY | O.DIRECTORY);
   } catch (error) {
     logger("vmm").debug("no cgroup for a machine", { id, error });
     return undefined;

@@ -20,6 +20,11 @@ export function toVmDevice(spec: DeviceSpec): VmDevice {
   return spec.inPlace ? toPmem(spec) : toBlock(spec);
 }
 
+/** The kind of what {@link toVmDevice} makes of a device that was plugged in. */
+export function vmKind(spec: DeviceSpec): VmDevice["kind"] {
+  return spec.kind === "network" ? "net" : "block";
+}
+
 function toBlock(spec: BlockSpec): VmBlock {
   const size = fileSize(spec);
   if (!spec.readOnly) requireWritable(spec);

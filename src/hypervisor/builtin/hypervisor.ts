@@ -1,6 +1,7 @@
 import { HakoError } from "#base/error.ts";
-import { ConsoleLog } from "#hypervisor/console-log.ts";
+import { validateId } from "#base/id.ts";
 import type {
+  AgentChannel,
   Capability,
   Hypervisor,
   HypervisorProbe,
@@ -10,22 +11,19 @@ import type {
   RestoreSpec,
 } from "#hypervisor/hypervisor.ts";
 import { validateMachineSpec } from "#hypervisor/machine-spec.ts";
-import { readConsole } from "#linux/console-pipe.ts";
 import { probeKvm } from "#linux/kvm-kind.ts";
-import { O, openFd } from "#sys/fd.ts";
+import { type Fd, O, openFd } from "#sys/fd.ts";
 import { type Discovery, hostArchitecture } from "#vmm/architecture.ts";
 import { GuestHotplug } from "#vmm/guest-hotplug.ts";
-import { type MachinePlan, planMachine } from "#vmm/machine-plan.ts";
-import { VirtualMachine } from "#vmm/virtual-machine.ts";
+import { GENERATION_ID_SIZE, planMachine } from "#vmm/machine-plan.ts";
+import { loadSnapshot } from "#vmm/snapshot/load.ts";
 import { WIRE } from "#vmm/wire.ts";
-import { describeEnd, Worker } from "#vmm/worker.ts";
-import { makeMachineCgroup, removeMachineCgroup } from "./cgroup.ts";
-import { openChannels, removeChannelFiles } from "./channels.ts";
 import { Inventory } from "./inventory.ts";
-import { cleanUpLeftovers, RUN_DIR_VARIABLE } from "./leftover.ts";
-import { BuiltinMachine } from "./machine.ts";
-import { nextUserId } from "./user-id.ts";
-import { MAX_DEVICES, toVmSpec, type VmRequest } from "./vm-spec.ts";
+import { type LaunchRequest, launch } from "./launch.ts";
+import { cleanUpLeftovers } from "./leftover.ts";
+import { BuiltinMachine, sizesOf } from "./machine.ts";
+import { planRestore } from "./restore-plan.ts";
+import { MAX_DEVICES, toVmSpec } from "./vm-spec.ts";
 
 export interface BuiltinOptions {
   /** How guests learn of their devices; `acpi` by default. */
@@ -48,6 +46,7 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "pause",
   "balloon",
   "hybrid-vsock",
+  "snapshot",
 ]);
 
 /** Machines of hako's own monitor: one hako-vmm process each, told what to do over its control socket. */
@@ -77,18 +76,12 @@ export class BuiltinHypervisor implements Hypervisor {
     return { usable: true, accelerator: "kvm", version: "the built-in monitor", problems: [] };
   }
 
-  async create(spec: MachineSpec, signal?: AbortSignal): Promise<Machine> {
-    const action = `Cannot create machine "${spec.id}"`;
-    try {
-      return await this.#create(spec, signal);
-    } catch (error) {
-      if (signal?.aborted) throw new HakoError("CANCELLED", `${action}: cancelled`, { cause: signal.reason });
-      throw new HakoError(HakoError.from(error).code, action, { cause: error });
-    }
+  create(spec: MachineSpec, signal?: AbortSignal): Promise<Machine> {
+    return named(`Cannot create machine "${spec.id}"`, () => this.#create(spec, signal), signal);
   }
 
-  async restore(spec: RestoreSpec): Promise<Machine> {
-    throw new HakoError("UNIMPLEMENTED", `Cannot restore machine "${spec.id}": not yet`);
+  restore(spec: RestoreSpec, signal?: AbortSignal): Promise<Machine> {
+    return named(`Cannot restore machine "${spec.id}"`, () => this.#restore(spec, signal), signal);
   }
 
   cleanUp(state: MachineState): Promise<void> {
@@ -101,6 +94,12 @@ export class BuiltinHypervisor implements Hypervisor {
     return detail;
   }
 
+  #openKvm(): Fd {
+    const problem = this.#findProblem();
+    if (problem === undefined) return openFd(KVM_DEVICE, O.RDWR);
+    throw new HakoError("FAILED_PRECONDITION", `Cannot use KVM: ${problem}`);
+  }
+
   async #create(wanted: MachineSpec, signal?: AbortSignal): Promise<Machine> {
     signal?.throwIfAborted();
     this.capabilities(wanted);
@@ -108,89 +107,76 @@ export class BuiltinHypervisor implements Hypervisor {
     checkBounds(wanted);
     // A host may have more processors than a machine can grow to.
     const maxVcpus = Math.min(wanted.maxVcpus ?? wanted.vcpus, WIRE.VCPUS_MAX);
-    const spec = { ...wanted, maxVcpus };
-    const problem = this.#findProblem();
-    if (problem !== undefined) throw new HakoError("FAILED_PRECONDITION", `Cannot use KVM: ${problem}`);
+    const spec = { ...wanted, maxVcpus, maxMemoryMib: wanted.maxMemoryMib ?? wanted.memoryMib };
     const architecture = await hostArchitecture();
-    using kvm = openFd(KVM_DEVICE, O.RDWR);
+    using kvm = this.#openKvm();
     const { discovery = "acpi", bootTimer = false, cacheDir } = this.#options;
     const request = toVmSpec(spec, discovery, bootTimer);
     const plan = planMachine(request.spec, architecture, architecture.readHostCpu(kvm.number, cacheDir));
-    return await this.#launch(spec, request, plan, kvm.number, signal);
-  }
-
-  async #launch(
-    spec: MachineSpec,
-    request: VmRequest,
-    plan: MachinePlan,
-    kvmFd: number,
-    signal?: AbortSignal,
-  ): Promise<Machine> {
-    await using undo = new AsyncDisposableStack();
-    const channels = undo.use(await openChannels(spec.runDir, signal));
-    const console = new ConsoleLog();
-    const consoleStop = new AbortController();
-    const consoleEnded = readConsole(
-      channels.consoleReader,
-      (bytes) => console.append(bytes),
-      consoleStop.signal,
-    );
-    undo.defer(() => consoleStop.abort());
-    const vm = undo.use(new VirtualMachine(channels.control));
-    const cgroup = makeMachineCgroup(spec.id, plan.create.vcpus);
-    undo.defer(() => removeMachineCgroup(spec.id));
-    const worker = undo.adopt(
-      new Worker({
-        controlListener: channels.controlListener.number,
-        userId: nextUserId(),
-        environment: [`${RUN_DIR_VARIABLE}=${spec.runDir}`],
-        ...(cgroup ? { cgroup: cgroup.directory.number } : {}),
-      }),
-      async (started) => {
-        started.kill();
-        await started.exited;
-      },
-    );
-    cgroup?.directory.close();
-    channels.controlListener.close();
-    await this.#createMachine(vm, worker, plan, kvmFd, channels.consoleWriter.number, signal);
-    channels.consoleWriter.close();
-    undo.move();
+    const { id, runDir } = spec;
+    const fill: LaunchRequest["fill"] = (vm, consoleFd) => vm.create(plan, kvm.number, consoleFd, signal);
+    const launched = await launch({ id, runDir, vcpus: maxVcpus, fill }, signal);
+    const { firstSpecSlot } = request;
     return new BuiltinMachine({
+      ...launched,
       driver: this.name,
-      spec,
-      worker,
-      vm,
-      guest: new GuestHotplug(spec.agent.kind === "hybrid-vsock" ? spec.agent.path : ""),
-      inventory: new Inventory(plan.windows.slice(request.firstSpecSlot), spec.devices),
+      sizes: spec,
+      guest: new GuestHotplug(agentPath(spec.agent)),
+      inventory: new Inventory(plan.windows.slice(firstSpecSlot), spec.devices),
       memory: request.memory,
-      console,
-      consoleEnded,
-      closeConsole: () => consoleStop.abort(),
-      removeTraces: () => {
-        removeChannelFiles(spec.runDir);
-        removeMachineCgroup(spec.id);
+      record: {
+        create: plan.create,
+        memory: plan.memory,
+        devices: plan.records,
+        windowCount: plan.windows.length,
+        driver: sizesOf(spec),
       },
+      firstSpecSlot,
+      identity: plan.vcpus.map((vcpu) => architecture.identity(vcpu)),
     });
   }
 
-  /** When hako-vmm ends instead of answering, its own words say why. */
-  async #createMachine(
-    vm: VirtualMachine,
-    worker: Worker,
-    plan: MachinePlan,
-    kvmFd: number,
-    consoleFd: number,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    try {
-      await vm.create(plan, kvmFd, consoleFd, signal);
-    } catch (error) {
-      if (HakoError.from(error).code !== "UNAVAILABLE") throw error;
-      worker.kill();
-      throw new HakoError("UNAVAILABLE", describeEnd(await worker.exited, await worker.messages()));
-    }
+  async #restore(spec: RestoreSpec, signal?: AbortSignal): Promise<Machine> {
+    signal?.throwIfAborted();
+    validateId(spec.id, "machine id");
+    const architecture = await hostArchitecture();
+    using kvm = this.#openKvm();
+    const cpu = architecture.readHostCpu(kvm.number, this.#options.cacheDir);
+    const copy = spec.memory === "private";
+    using snapshot = loadSnapshot(spec.snapshotDir, architecture, cpu, copy);
+    const { machine } = snapshot.manifest;
+    const plan = planRestore(spec, machine, architecture.deviceWindows(machine.windowCount));
+    const id = crypto.getRandomValues(new Uint8Array(GENERATION_ID_SIZE));
+    const request = { snapshot, devices: plan.devices, copy, generation: { ...architecture.generation, id } };
+    const fill: LaunchRequest["fill"] = (vm, consoleFd) => vm.restore(request, kvm.number, consoleFd, signal);
+    const { runDir } = spec;
+    const launched = await launch({ id: spec.id, runDir, vcpus: machine.create.vcpus, fill }, signal);
+    return new BuiltinMachine({
+      ...launched,
+      driver: this.name,
+      sizes: { ...plan.sizes, id: spec.id, runDir },
+      guest: new GuestHotplug(agentPath(spec.agent)),
+      inventory: plan.inventory,
+      memory: plan.memory,
+      record: machine,
+      firstSpecSlot: plan.firstSpecSlot,
+      identity: snapshot.vcpus.map((vcpu) => architecture.identity(vcpu)),
+    });
   }
+}
+
+/** Every failure says what it was that failed; a cancelled one counts as cancelled, whatever it ended in. */
+async function named<T>(action: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal?.aborted) throw new HakoError("CANCELLED", `${action}: cancelled`, { cause: signal.reason });
+    throw new HakoError(HakoError.from(error).code, action, { cause: error });
+  }
+}
+
+function agentPath(agent: AgentChannel): string {
+  return agent.kind === "hybrid-vsock" ? agent.path : "";
 }
 
 /** What no machine can have is refused before anything starts. */

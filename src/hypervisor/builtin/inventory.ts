@@ -20,13 +20,29 @@ export class Inventory {
     for (const spec of specs) this.add(spec);
   }
 
+  get devices(): readonly PluggedDevice[] {
+    return [...this.#devices.values()];
+  }
+
   find(id: string): PluggedDevice | undefined {
     return this.#devices.get(id);
   }
 
+  /** Takes in a device that sits in the window `slot` already. */
+  restore(spec: DeviceSpec, slot: number): DeviceWindow {
+    validateDevice(
+      spec,
+      this.devices.map((device) => device.spec),
+    );
+    const window = this.#windows.find((candidate) => candidate.slot === slot);
+    if (!window) throw new HakoError("DATA_LOSS", `Cannot restore device "${spec.id}": it has no window`);
+    this.#devices.set(spec.id, { spec, window });
+    return window;
+  }
+
   /** Takes a device in and gives it a window. INVALID_ARGUMENT, ALREADY_EXISTS, RESOURCE_EXHAUSTED without a free one. */
   add(spec: DeviceSpec): PluggedDevice {
-    const present = [...this.#devices.values()];
+    const present = this.devices;
     validateDevice(
       spec,
       present.map((device) => device.spec),

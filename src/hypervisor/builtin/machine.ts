@@ -1,13 +1,15 @@
 import { HakoError } from "#base/error.ts";
-import type { ConsoleLog } from "#hypervisor/console-log.ts";
-import type { DeviceSpec, Machine, MachineExit, MachineSpec, MachineState } from "#hypervisor/hypervisor.ts";
+import type { DeviceSpec, Machine, MachineExit, MachineState } from "#hypervisor/hypervisor.ts";
 import { checkBound, RunStateGate } from "#hypervisor/run-state.ts";
 import { logger } from "#telemetry/log.ts";
 import type { GuestHotplug } from "#vmm/guest-hotplug.ts";
-import type { VirtualMachine } from "#vmm/virtual-machine.ts";
-import type { Worker } from "#vmm/worker.ts";
+import type { DeviceRecord, MachineRecord } from "#vmm/snapshot/machine-record.ts";
+import { saveMachine } from "#vmm/snapshot/save.ts";
+import type { Section } from "#vmm/wire-format.ts";
+import { vmKind } from "./device-spec.ts";
 import { Hotplug } from "./hotplug.ts";
 import type { Inventory } from "./inventory.ts";
+import type { Launched } from "./launch.ts";
 import { describeMachineEnd } from "./machine-exit.ts";
 import { type MemoryDevices, resizeMemory, resizeVcpus } from "./resize.ts";
 
@@ -15,21 +17,34 @@ import { type MemoryDevices, resizeMemory, resizeVcpus } from "./resize.ts";
 const DRAIN_TIMEOUT_MS = 1000;
 const CONSOLE_TAIL_BYTES = 8 * 1024;
 
+/** What a machine was made for. */
+export interface MachineSizes {
+  readonly id: string;
+  readonly runDir: string;
+  /** Those of the start. */
+  readonly vcpus: number;
+  readonly maxVcpus: number;
+  readonly memoryMib: number;
+  readonly maxMemoryMib: number;
+}
+
+/** The part of it that a snapshot keeps. */
+export function sizesOf({ vcpus, maxVcpus, memoryMib, maxMemoryMib }: MachineSizes) {
+  return { vcpus, maxVcpus, memoryMib, maxMemoryMib };
+}
+
 /** What a machine is made of; it takes all of it over. */
-export interface BuiltinMachineParts {
+export interface BuiltinMachineParts extends Launched {
   readonly driver: string;
-  readonly spec: MachineSpec;
-  readonly worker: Worker;
-  readonly vm: VirtualMachine;
+  readonly sizes: MachineSizes;
   readonly guest: GuestHotplug;
   readonly inventory: Inventory;
   readonly memory: MemoryDevices;
-  readonly console: ConsoleLog;
-  readonly consoleEnded: Promise<void>;
-  /** Ends the reading of the console. */
-  readonly closeConsole: () => void;
-  /** Removes what belongs to the machine outside of its process. */
-  readonly removeTraces: () => void;
+  /** As it was at the start; the devices from `firstSpecSlot` on are those of the inventory by now. */
+  readonly record: MachineRecord;
+  readonly firstSpecSlot: number;
+  /** What each vCPU was told to be. */
+  readonly identity: readonly (readonly Section[])[];
 }
 
 /** A machine of one hako-vmm process. */
@@ -44,11 +59,12 @@ export class BuiltinMachine implements Machine {
   #stopRequested = false;
 
   constructor(parts: BuiltinMachineParts) {
-    const { spec, worker, vm, guest, inventory } = parts;
+    const { sizes, worker, vm, guest, inventory } = parts;
     this.#parts = parts;
-    this.#vcpus = spec.vcpus;
+    this.#vcpus = sizes.vcpus;
     const { pid, startTime } = worker;
-    this.state = { driver: parts.driver, id: spec.id, runDir: spec.runDir, processes: [{ pid, startTime }] };
+    const { id, runDir } = sizes;
+    this.state = { driver: parts.driver, id, runDir, processes: [{ pid, startTime }] };
     this.#hotplug = new Hotplug(vm, guest, inventory);
     this.exited = this.#awaitEnd();
   }
@@ -76,22 +92,45 @@ export class BuiltinMachine implements Machine {
   }
 
   async resizeVcpus(count: number, signal?: AbortSignal): Promise<number> {
-    const { vm, guest, spec } = this.#parts;
-    checkBound("vCPUs", count, 1, spec.maxVcpus ?? spec.vcpus);
+    const { vm, guest, sizes } = this.#parts;
+    checkBound("vCPUs", count, 1, sizes.maxVcpus);
     using _ = await this.#gate.begin("change the number of vCPUs", signal);
     this.#vcpus = await resizeVcpus(vm, guest, count, this.#vcpus, signal);
     return this.#vcpus;
   }
 
   async resizeMemory(memoryMib: number, signal?: AbortSignal): Promise<number> {
-    const { spec, vm, memory } = this.#parts;
-    checkBound("MiB", memoryMib, 1, spec.maxMemoryMib ?? spec.memoryMib);
+    const { sizes, vm, memory } = this.#parts;
+    checkBound("MiB", memoryMib, 1, sizes.maxMemoryMib);
     using _ = await this.#gate.begin("resize memory", signal);
     return resizeMemory(vm, memory, memoryMib, signal);
   }
 
-  async save(): Promise<void> {
-    throw new HakoError("UNIMPLEMENTED", "Cannot save the machine: not yet");
+  async save(dir: string, signal?: AbortSignal): Promise<void> {
+    using _ = await this.#gate.begin("save the machine", signal);
+    if (this.#gate.state !== "paused") {
+      throw new HakoError("FAILED_PRECONDITION", `Cannot save the machine: it is "${this.#gate.state}"`);
+    }
+    const { vm, identity, worker } = this.#parts;
+    await saveMachine({ vm, identity, record: this.#record(), pid: worker.pid }, dir, signal);
+  }
+
+  /** The machine as it is now: its devices may have come and gone, and vCPUs been brought online. */
+  #record(): MachineRecord {
+    const { record, inventory, firstSpecSlot, sizes } = this.#parts;
+    const before = new Map(record.devices.map((device) => [device.slot, device]));
+    const own = record.devices.filter(({ slot }) => slot < firstSpecSlot);
+    const plugged = inventory.devices.map(({ spec, window }): DeviceRecord => {
+      const { slot, gpa, gsi } = window;
+      const known = before.get(slot);
+      return known?.id === spec.id ? known : { id: spec.id, kind: vmKind(spec), slot, gpa, gsi };
+    });
+    return {
+      ...record,
+      create: { ...record.create, running: this.#vcpus },
+      devices: [...own, ...plugged],
+      driver: sizesOf({ ...sizes, vcpus: this.#vcpus }),
+    };
   }
 
   async stop(): Promise<void> {
@@ -115,7 +154,7 @@ export class BuiltinMachine implements Machine {
   }
 
   async #awaitEnd(): Promise<MachineExit> {
-    const { worker, vm, guest, console, consoleEnded, closeConsole, spec } = this.#parts;
+    const { worker, vm, guest, console, consoleEnded, closeConsole } = this.#parts;
     const end = await worker.exited;
     await Promise.race([Promise.all([vm.closed, consoleEnded]), Bun.sleep(DRAIN_TIMEOUT_MS)]);
     this.#gate.end();
@@ -124,7 +163,7 @@ export class BuiltinMachine implements Machine {
     closeConsole();
     this.#removeTraces();
     const cause = describeMachineEnd(vm.exit, this.#stopRequested, end, await worker.messages());
-    this.#log.info("machine ended", { machine: spec.id, ...cause });
+    this.#log.info("machine ended", { machine: this.state.id, ...cause });
     return { ...cause, consoleTail: console.tail(CONSOLE_TAIL_BYTES) };
   }
 

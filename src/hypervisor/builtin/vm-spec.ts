@@ -1,4 +1,4 @@
-import type { BlockSpec, DeviceSpec, MachineSpec } from "#hypervisor/hypervisor.ts";
+import type { AgentChannel, BlockSpec, DeviceSpec, MachineSpec } from "#hypervisor/hypervisor.ts";
 import type { Discovery } from "#vmm/architecture.ts";
 import type { VmDevice } from "#vmm/device.ts";
 import type { VmSpec } from "#vmm/machine-plan.ts";
@@ -20,12 +20,7 @@ export interface VmRequest {
 /** The devices that every machine has come first, then those of the spec, then free windows. */
 export function toVmSpec(spec: MachineSpec, discovery: Discovery, bootTimer: boolean): VmRequest {
   const extraMib = (spec.maxMemoryMib ?? spec.memoryMib) - spec.memoryMib;
-  const own: VmDevice[] = [
-    { kind: "rng", id: "random" },
-    { kind: "balloon", id: "balloon" },
-    toVsock(spec.agent),
-    ...(extraMib > 0 ? [{ kind: "mem", id: "memory", size: BigInt(extraMib) * MIB } as const] : []),
-  ];
+  const own = ownDevices(spec.agent, extraMib);
   return {
     spec: {
       kernelFd: spec.kernelFd,
@@ -39,9 +34,24 @@ export function toVmSpec(spec: MachineSpec, discovery: Discovery, bootTimer: boo
       discovery,
       bootTimer,
     },
-    memory: { baseMib: spec.memoryMib, balloonSlot: 1, ...(extraMib > 0 ? { memSlot: 3 } : {}) },
+    memory: memoryDevices(spec.memoryMib, extraMib),
     firstSpecSlot: own.length,
   };
+}
+
+/** What every machine has, in the order of the windows. `extraMib`: by how much memory can grow. */
+export function ownDevices(agent: AgentChannel, extraMib: number): VmDevice[] {
+  return [
+    { kind: "rng", id: "random" },
+    { kind: "balloon", id: "balloon" },
+    toVsock(agent),
+    ...(extraMib > 0 ? [{ kind: "mem", id: "memory", size: BigInt(extraMib) * MIB } as const] : []),
+  ];
+}
+
+/** Where those of {@link ownDevices} are found that change the size of memory. */
+export function memoryDevices(baseMib: number, extraMib: number): MemoryDevices {
+  return { baseMib, balloonSlot: 1, ...(extraMib > 0 ? { memSlot: 3 } : {}) };
 }
 
 /** What the machine needs from the guest, then the caller's words, which win. */

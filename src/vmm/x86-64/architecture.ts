@@ -1,11 +1,12 @@
 import type { Architecture, BootRequest, GuestBytes, HostCpu } from "#vmm/architecture.ts";
 import { deviceWindows } from "#vmm/device-window.ts";
-import { CREATE, VCPU_SECTION } from "#vmm/wire.ts";
+import { CREATE, MACHINE_SECTION, VCPU_SECTION } from "#vmm/wire.ts";
 import type { Section } from "#vmm/wire-format.ts";
 import { acpiTables } from "./acpi.ts";
 import { DEVICE_GSIS, EVENT_GSI, POWER_PORT } from "./board.ts";
 import { bootParams } from "./boot-params.ts";
-import { encodeCpuid, initialXcr0, physicalAddressBits } from "./cpuid.ts";
+import { cpuMismatch } from "./cpu-compatibility.ts";
+import { decodeCpuid, encodeCpuid, initialXcr0, physicalAddressBits } from "./cpuid.ts";
 import { type CpuModel, guestCpuid } from "./guest-cpuid.ts";
 import { readCpuModel } from "./host-cpu.ts";
 import { LAYOUT, layOutMemory } from "./layout.ts";
@@ -42,7 +43,28 @@ export const x86_64: Architecture<X86HostCpu> = {
   },
   bootMemory,
   vcpuState,
+  identity: (vcpu) => vcpu.filter(({ kind }) => kind === VCPU_SECTION.VCPU_CPUID),
+  restoreProblem(vcpu, { model }) {
+    const cpuid = vcpu.find(({ kind }) => kind === VCPU_SECTION.VCPU_CPUID);
+    return cpuid ? cpuMismatch(decodeCpuid(cpuid.bytes), model.supported) : "it has no CPUID";
+  },
+  restoreMachine: (machine) => machine.map(asPlainClock),
 };
+
+/** Offset of `flags` in struct kvm_clock_data. */
+const CLOCK_FLAGS = 8;
+
+/**
+ * Without flags KVM sets the clock to the plain value. KVM_CLOCK_REALTIME would add the time that has passed: the guest
+ * would see days of monotonic time at once after a template's sleep, and where KVM had no master clock when it was saved
+ * the guest hangs. Whoever restores a machine sets its wall clock.
+ */
+function asPlainClock(section: Section): Section {
+  if (section.kind !== MACHINE_SECTION.MACHINE_CLOCK) return section;
+  const bytes = Buffer.from(section.bytes);
+  bytes.writeUInt32LE(0, CLOCK_FLAGS);
+  return { ...section, bytes };
+}
 
 function entryOf({ kernel }: BootRequest): Entry {
   return kernel.pvhEntry === undefined
