@@ -77,11 +77,11 @@ static void unclaimed_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, u
 			placeholder_read((uint32_t)(gpa % WINDOW), data, length);
 		return;
 	}
-	pthread_mutex_lock(&machine->lock);
+	hako_loop_lock(&machine->loop, &machine->lock);
 	host = hako_memory_at(&machine->memory, gpa, length, write);
 	if (host)
 		hako_machine_end_memory(machine, vcpu->index, host);
-	pthread_mutex_unlock(&machine->lock);
+	hako_loop_unlock(&machine->loop, &machine->lock);
 }
 
 void hako_bus_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t length, bool write)
@@ -96,12 +96,12 @@ void hako_bus_access(struct hako_vcpu *vcpu, uint64_t gpa, void *data, uint32_t 
 	}
 	if (interrupt_access(device, offset, data, length, write))
 		return;
-	pthread_mutex_lock(&machine->lock);
+	hako_loop_lock(&machine->loop, &machine->lock);
 	if (write)
 		hako_virtio_write(device, offset, data, length);
 	else
 		hako_virtio_read(device, offset, data, length);
-	pthread_mutex_unlock(&machine->lock);
+	hako_loop_unlock(&machine->loop, &machine->lock);
 }
 
 /* ---- slots */

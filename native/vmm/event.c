@@ -12,6 +12,7 @@
 
 int hako_loop_init(struct hako_loop *loop)
 {
+	pthread_cond_init(&loop->turn, NULL);
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return loop->epoll < 0 ? -errno : 0;
 }
@@ -64,6 +65,30 @@ static struct hako_source *source_find(const struct hako_loop *loop, const struc
 	return loop->slots[fd].generation == event->data.u64 >> 32 ? loop->slots[fd].source : NULL;
 }
 
+void hako_loop_lock(struct hako_loop *loop, pthread_mutex_t *lock)
+{
+	atomic_fetch_add(&loop->waiting, 1);
+	pthread_mutex_lock(lock);
+	atomic_fetch_sub(&loop->waiting, 1);
+}
+
+void hako_loop_unlock(struct hako_loop *loop, pthread_mutex_t *lock)
+{
+	if (loop->aside)
+		pthread_cond_signal(&loop->turn);
+	pthread_mutex_unlock(lock);
+}
+
+/* Between two handlers. Whoever is waiting now has not had the lock yet, and will signal when it gives it back. */
+static void step_aside(struct hako_loop *loop, pthread_mutex_t *lock)
+{
+	if (!atomic_load(&loop->waiting))
+		return;
+	loop->aside = true;
+	pthread_cond_wait(&loop->turn, lock);
+	loop->aside = false;
+}
+
 int hako_loop_turn(struct hako_loop *loop, pthread_mutex_t *lock, int timeout_ms)
 {
 	int count = epoll_wait(loop->epoll, loop->events, HAKO_LOOP_ROUND, timeout_ms);
@@ -77,6 +102,7 @@ int hako_loop_turn(struct hako_loop *loop, pthread_mutex_t *lock, int timeout_ms
 		source = source_find(loop, &loop->events[i]);
 		if (source)
 			source->handle(source, loop->events[i].events);
+		step_aside(loop, lock);
 		pthread_mutex_unlock(lock);
 	}
 	return count;

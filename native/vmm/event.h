@@ -9,6 +9,8 @@
 #define HAKO_VMM_EVENT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 
@@ -37,6 +39,10 @@ struct hako_loop {
 		struct hako_source *source;
 		uint32_t generation;
 	} slots[HAKO_SOURCES_MAX];
+	/* Threads that want the lock, and how the loop steps aside for them. */
+	atomic_uint waiting;
+	bool aside;
+	pthread_cond_t turn;
 };
 
 /* All return 0 or -errno. `events`: EPOLLIN, EPOLLOUT, EPOLLET, …; 0 keeps the source but waits for nothing. */
@@ -52,6 +58,12 @@ void hako_source_remove(struct hako_loop *loop, struct hako_source *source);
 int hako_loop_turn(struct hako_loop *loop, pthread_mutex_t *lock, int timeout_ms);
 /* For ever: waits without the lock, and takes it for each handler. Returns -errno only if epoll itself fails. */
 int hako_loop_run(struct hako_loop *loop, pthread_mutex_t *lock);
+/*
+ * The lock for a vCPU's thread, taken and given back: the loop steps aside after the handler that it is in. Without
+ * that a thread might wait as long as there is anything to do, since a mutex goes to whoever runs.
+ */
+void hako_loop_lock(struct hako_loop *loop, pthread_mutex_t *lock);
+void hako_loop_unlock(struct hako_loop *loop, pthread_mutex_t *lock);
 
 /* A timer is a source on a timerfd (CLOCK_MONOTONIC); 0 ns disarms it. hako_timer_read empties it. */
 int hako_timer_open(void);

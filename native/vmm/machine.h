@@ -69,8 +69,9 @@ struct hako_machine {
 	struct hako_control control;
 	struct hako_arch *arch;
 
-	struct hako_virtio *devices[HAKO_DEVICES_MAX];
+	/* Looked at without the lock by accesses to registers: the address is there before the device. */
 	uint64_t device_gpa[HAKO_DEVICES_MAX];
+	struct hako_virtio *_Atomic devices[HAKO_DEVICES_MAX];
 
 	struct hako_reply *metrics;	/* where hako_metric_add writes; NULL outside of METRICS */
 	struct {

@@ -84,6 +84,7 @@ static bool port_read(struct hako_vcpu *vcpu, uint16_t port, uint8_t *value)
 /* Only single bytes mean anything to what is here; wider accesses find nothing. */
 void hako_port_access(struct hako_vcpu *vcpu)
 {
+	struct hako_machine *machine = vcpu->machine;
 	struct kvm_run *run = vcpu->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	bool found = run->io.size == 1;
@@ -95,14 +96,14 @@ void hako_port_access(struct hako_vcpu *vcpu)
 		hako_vcpu_count(vcpu, HAKO_COUNT_UNCLAIMED);
 		return;
 	}
-	pthread_mutex_lock(&vcpu->machine->lock);
+	hako_loop_lock(&machine->loop, &machine->lock);
 	for (uint32_t i = 0; i < run->io.count; i++) {
 		if (run->io.direction == KVM_EXIT_IO_OUT)
 			found = port_write(vcpu, run->io.port, data[i]);
 		else
 			found = port_read(vcpu, run->io.port, &data[i]);
 	}
-	pthread_mutex_unlock(&vcpu->machine->lock);
+	hako_loop_unlock(&machine->loop, &machine->lock);
 	if (!found)
 		hako_vcpu_count(vcpu, HAKO_COUNT_UNCLAIMED);
 }
