@@ -93,7 +93,7 @@ function compileSingle(term: Term, scope: Scope, bound: Bound, context: Context)
 export function makeArray(items: readonly Evaluate[], machine: Machine): Evaluate {
   return (frame) => {
     const values = evaluateAll(items, frame);
-    machine.charge(items.length);
+    machine.chargeElements(items.length);
     return values;
   };
 }
@@ -101,7 +101,7 @@ export function makeArray(items: readonly Evaluate[], machine: Machine): Evaluat
 export function makeSet(items: readonly Evaluate[], machine: Machine): Evaluate {
   return (frame) => {
     const values = evaluateAll(items, frame);
-    machine.charge(items.length);
+    machine.chargeMembers(items.length);
     return values && RegoSet.of(values);
   };
 }
@@ -111,7 +111,7 @@ export function makeObject(items: readonly Evaluate[], machine: Machine): Evalua
   return (frame) => {
     const values = evaluateAll(items, frame);
     if (!values) return undefined;
-    machine.charge(items.length);
+    machine.chargeMembers(items.length);
     const object = new RegoObject();
     for (let index = 0; index < values.length; index += 2) {
       const [key, value] = [values[index] as Value, values[index + 1] as Value];

@@ -1,17 +1,30 @@
 import { HakoError } from "#base/error.ts";
-import { formatValue, RegoObject, type Value } from "./value.ts";
+import { effort, formatValue, RegoObject, type Value } from "./value.ts";
 
 /** What one question to a policy may cost; the policy or the request may be hostile. */
 export interface EvaluationLimits {
   /** Conditions tried, elements looked at, calls made. */
   readonly steps: number;
-  /** Characters, elements and members made. */
+  /** Bytes made, as far as they can be told. */
   readonly size: number;
+  /** For what no step counts; a busy machine is given the benefit of it. */
+  readonly timeMs: number;
   /** Rules within rules. */
   readonly depth: number;
 }
 
-export const DEFAULT_LIMITS: EvaluationLimits = { steps: 2_000_000, size: 32 * 1024 * 1024, depth: 100 };
+export const DEFAULT_LIMITS: EvaluationLimits = {
+  steps: 2_000_000,
+  size: 64 * 1024 * 1024,
+  depth: 100,
+  timeMs: 5000,
+};
+
+/** Bytes that an element of an array, and a member of an object or a set, take at least. */
+const ELEMENT_SIZE = 8;
+const MEMBER_SIZE = 128;
+/** How often the clock is looked at, in steps. */
+const CLOCK_STEPS = 4096;
 
 const PRINTS_MAX = 1000;
 const PRINT_LENGTH_MAX = 2000;
@@ -35,6 +48,8 @@ export class Machine {
   #size = 0;
   #depth = 0;
   #prints = 0;
+  #deadline = 0;
+  #nextLook = 0;
 
   begin(input: Value | undefined, data: RegoObject, limits: EvaluationLimits, observer?: Observer): void {
     this.input = input;
@@ -46,6 +61,9 @@ export class Machine {
     this.#size = 0;
     this.#depth = 0;
     this.#prints = 0;
+    this.#deadline = performance.now() + limits.timeMs;
+    this.#nextLook = CLOCK_STEPS;
+    effort.count = 0;
   }
 
   /** Steps taken by the evaluation so far. */
@@ -53,16 +71,30 @@ export class Machine {
     return this.#steps;
   }
 
-  /** Counts work. Throws RESOURCE_EXHAUSTED. */
+  /** Counts work, with what comparisons have done since. Throws RESOURCE_EXHAUSTED. */
   step(count = 1): void {
-    this.#steps += count;
+    this.#steps += count + effort.count;
+    effort.count = 0;
     if (this.#steps > this.#limits.steps) throw exhausted(`more than ${this.#limits.steps} steps`);
+    if (this.#steps < this.#nextLook) return;
+    this.#nextLook = this.#steps + CLOCK_STEPS;
+    if (performance.now() > this.#deadline) throw exhausted(`more than ${this.#limits.timeMs} ms`);
   }
 
-  /** Counts what is made: characters, elements. Throws RESOURCE_EXHAUSTED. */
+  /** Counts bytes that are made, as the characters of a string. Throws RESOURCE_EXHAUSTED. */
   charge(size: number): void {
     this.#size += size + 1;
-    if (this.#size > this.#limits.size) throw exhausted(`more than ${this.#limits.size} units of memory`);
+    if (this.#size > this.#limits.size) throw exhausted(`more than ${this.#limits.size} bytes`);
+  }
+
+  /** Elements of an array. */
+  chargeElements(count: number): void {
+    this.charge(count * ELEMENT_SIZE);
+  }
+
+  /** Members of an object or a set. */
+  chargeMembers(count: number): void {
+    this.charge(count * MEMBER_SIZE);
   }
 
   /** Before a rule is evaluated within another. */

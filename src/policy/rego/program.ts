@@ -239,13 +239,13 @@ export class Program {
       if (first === undefined) return false;
       const result = frame[RESULT];
       if (kind === "set" && result instanceof RegoSet) {
-        machine.charge(1);
+        machine.chargeMembers(1);
         result.add(first);
       } else if (kind === "object" && result instanceof RegoObject) {
         if (second === undefined) return false;
         const known = result.get(first);
         if (known !== undefined && !equalValues(known, second)) throw conflict(name);
-        machine.charge(1);
+        machine.chargeMembers(1);
         result.set(first, second);
       } else {
         if (result !== undefined && !equalValues(result, first)) throw conflict(name);

@@ -256,7 +256,8 @@ function compileComprehension(
 
 function collector(of: Comprehension["of"], slot: number, machine: Machine) {
   return (frame: Frame, given: readonly Value[]): void => {
-    machine.charge(given.length);
+    if (of === "array") machine.chargeElements(1);
+    else machine.chargeMembers(1);
     const [first, second] = given as [Value, Value];
     const collection = frame[slot];
     if (of === "array") (collection as Value[]).push(first);

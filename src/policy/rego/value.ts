@@ -8,61 +8,103 @@ export type RegoArray = readonly Value[] | Uint8Array;
 
 export type TypeName = "null" | "boolean" | "number" | "string" | "array" | "object" | "set";
 
-/** What a Map can tell apart: primitives are their own keys, composites their canonical text. */
-type Key = null | boolean | number | bigint | string;
+type Entry = readonly [key: Value, value: Value];
+type Primitive = null | boolean | number | bigint | string;
+
+/** Elements looked at by comparisons and hashes since it was last read: they belong to no step of their own. */
+export const effort = { count: 0 };
+
+/** Members by key: primitives by themselves, composites by their hash. */
+class Members {
+  readonly #plain = new Map<Primitive, Entry>();
+  readonly #composite = new Map<number, Entry[]>();
+  #composites = 0;
+
+  get size(): number {
+    return this.#plain.size + this.#composites;
+  }
+
+  find(key: Value): Entry | undefined {
+    if (typeof key !== "object" || key === null) return this.#plain.get(key);
+    return this.#composite.get(hashOf(key))?.find(([known]) => equalValues(known, key));
+  }
+
+  put(entry: Entry): void {
+    const [key] = entry;
+    if (typeof key !== "object" || key === null) {
+      this.#plain.set(key, entry);
+      return;
+    }
+    const hash = hashOf(key);
+    const bucket = this.#composite.get(hash) ?? [];
+    const at = bucket.findIndex(([known]) => equalValues(known, key));
+    if (at >= 0) bucket[at] = entry;
+    else {
+      bucket.push(entry);
+      this.#composites++;
+    }
+    this.#composite.set(hash, bucket);
+  }
+
+  sorted(): Entry[] {
+    return [...this.#plain.values(), ...[...this.#composite.values()].flat()].sort((a, b) =>
+      compareValues(a[0], b[0]),
+    );
+  }
+}
 
 /** An object of Rego: any value can be a key. Built once, then only read. */
 export class RegoObject {
-  #entries: Map<Key, readonly [key: Value, value: Value]> | undefined;
-  readonly #load: (() => Iterable<readonly [Value, Value]>) | undefined;
-  #sorted: (readonly [Value, Value])[] | undefined;
+  #members: Members | undefined;
+  readonly #load: (() => Iterable<Entry>) | undefined;
+  #sorted: Entry[] | undefined;
 
   /** `load` gives the members at the first use. */
-  constructor(load?: () => Iterable<readonly [Value, Value]>) {
+  constructor(load?: () => Iterable<Entry>) {
     this.#load = load;
   }
 
-  static of(entries: Iterable<readonly [Value, Value]>): RegoObject {
+  static of(entries: Iterable<Entry>): RegoObject {
     const object = new RegoObject();
     for (const [key, value] of entries) object.set(key, value);
     return object;
   }
 
-  get #map(): Map<Key, readonly [Value, Value]> {
-    if (this.#entries) return this.#entries;
-    this.#entries = new Map();
-    if (this.#load) for (const entry of this.#load()) this.#entries.set(keyOf(entry[0]), entry);
-    return this.#entries;
+  get #all(): Members {
+    if (this.#members) return this.#members;
+    this.#members = new Members();
+    if (this.#load) for (const entry of this.#load()) this.#members.put(entry);
+    return this.#members;
   }
 
   get size(): number {
-    return this.#map.size;
+    return this.#all.size;
   }
 
   get(key: Value): Value | undefined {
-    return this.#map.get(keyOf(key))?.[1];
+    return this.#all.find(key)?.[1];
   }
 
   has(key: Value): boolean {
-    return this.#map.has(keyOf(key));
+    return this.#all.find(key) !== undefined;
   }
 
   /** Only while the object is being built. */
   set(key: Value, value: Value): void {
-    this.#map.set(keyOf(key), [key, value]);
+    this.#all.put([key, value]);
     this.#sorted = undefined;
   }
 
   /** In the order of the keys. */
-  entries(): readonly (readonly [Value, Value])[] {
-    this.#sorted ??= [...this.#map.values()].sort((a, b) => compareValues(a[0], b[0]));
+  entries(): readonly Entry[] {
+    this.#sorted ??= this.#all.sorted();
     return this.#sorted;
   }
 }
 
 /** A set of Rego. Built once, then only read. */
 export class RegoSet {
-  readonly #items = new Map<Key, Value>();
+  readonly #members = new Members();
   #sorted: Value[] | undefined;
 
   static of(items: Iterable<Value>): RegoSet {
@@ -72,32 +114,47 @@ export class RegoSet {
   }
 
   get size(): number {
-    return this.#items.size;
+    return this.#members.size;
   }
 
   has(item: Value): boolean {
-    return this.#items.has(keyOf(item));
+    return this.#members.find(item) !== undefined;
   }
 
   /** Only while the set is being built. */
   add(item: Value): void {
-    this.#items.set(keyOf(item), item);
+    this.#members.put([item, item]);
     this.#sorted = undefined;
   }
 
   /** In order. */
   items(): readonly Value[] {
-    this.#sorted ??= [...this.#items.values()].sort(compareValues);
+    this.#sorted ??= this.#members.sorted().map(([item]) => item);
     return this.#sorted;
   }
 }
 
-const COMPOSITE = "\0c";
-const STRING = "\0s";
+/** Nobody outside can choose values that meet in one bucket. */
+const SEED = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+const hashes = new WeakMap<object, number>();
 
-function keyOf(value: Value): Key {
-  if (typeof value === "string") return value.startsWith("\0") ? STRING + value : value;
-  return typeof value === "object" && value !== null ? COMPOSITE + formatValue(value) : value;
+/** A hash of a composite value, the same for equal ones; computed once. */
+function hashOf(value: RegoArray | RegoObject | RegoSet): number {
+  const known = hashes.get(value);
+  if (known !== undefined) return known;
+  const parts =
+    value instanceof RegoObject
+      ? value.entries().flatMap(([key, member]) => [hashAny(key), hashAny(member)])
+      : Array.from(value instanceof RegoSet ? value.items() : value, (item) => hashAny(item as Value));
+  effort.count += parts.length;
+  const hash = Bun.hash.xxHash32(Uint32Array.from([typeOrder[typeOf(value)], ...parts]), SEED);
+  hashes.set(value, hash);
+  return hash;
+}
+
+function hashAny(value: Value): number {
+  if (typeof value === "object" && value !== null) return hashOf(value);
+  return Bun.hash.xxHash32(`${typeof value}${value}`, SEED);
 }
 
 export function isArray(value: Value | undefined): value is RegoArray {
@@ -170,6 +227,7 @@ function compareStrings(a: string, b: string): number {
 
 function compareLists(a: RegoArray, b: RegoArray): number {
   for (let index = 0; index < a.length && index < b.length; index++) {
+    effort.count++;
     const order = compareValues(a[index] as Value, b[index] as Value);
     if (order !== 0) return order;
   }

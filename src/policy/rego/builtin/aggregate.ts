@@ -45,7 +45,7 @@ export const aggregateBuiltins: BuiltinTable = {
     const items = itemsOf(a);
     if (!items) return undefined;
     machine.step(items.length);
-    machine.charge(items.length);
+    machine.chargeElements(items.length);
     return Array.from(items, (item) => item as Value).sort(compareValues);
   }),
   all: unary((a) => {

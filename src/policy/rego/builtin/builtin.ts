@@ -30,15 +30,24 @@ export function ternary(call: Call3): Builtin {
   return { arity: [3, 3], call: ([a, b, c], machine) => call(a as Value, b as Value, c as Value, machine) };
 }
 
+/** A step goes through so many characters of a string, as a power of two. */
+export const SCAN_SHIFT = 6;
+
 /** A function of strings that makes a string, number or boolean. */
 export function ofString(call: (text: string, machine: Machine) => Value | undefined): Builtin {
-  return unary((a, machine) => (typeof a === "string" ? call(a, machine) : undefined));
+  return unary((a, machine) => {
+    if (typeof a !== "string") return undefined;
+    machine.step(a.length >> SCAN_SHIFT);
+    return call(a, machine);
+  });
 }
 
 export function ofStrings(call: (a: string, b: string, machine: Machine) => Value | undefined): Builtin {
-  return binary((a, b, machine) =>
-    typeof a === "string" && typeof b === "string" ? call(a, b, machine) : undefined,
-  );
+  return binary((a, b, machine) => {
+    if (typeof a !== "string" || typeof b !== "string") return undefined;
+    machine.step((a.length + b.length) >> SCAN_SHIFT);
+    return call(a, b, machine);
+  });
 }
 
 /** The elements of an array or a set; undefined for anything else. */

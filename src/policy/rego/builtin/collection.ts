@@ -19,7 +19,7 @@ function overSets(combine: (sets: readonly RegoSet[]) => RegoSet) {
   return unary((a, machine) => {
     const sets = a instanceof RegoSet ? a.items() : [];
     if (!(a instanceof RegoSet) || !sets.every((item) => item instanceof RegoSet)) return undefined;
-    for (const set of sets) machine.charge(set.size);
+    for (const set of sets) machine.chargeMembers(set.size);
     return combine(sets);
   });
 }
@@ -33,36 +33,36 @@ export const collectionBuiltins: BuiltinTable = {
   set: { arity: [0, 0], call: () => new RegoSet() },
   and: binary((a, b, machine) => {
     if (!(a instanceof RegoSet) || !(b instanceof RegoSet)) return undefined;
-    machine.charge(a.size);
+    machine.chargeMembers(a.size);
     return intersect([a, b]);
   }),
   or: binary((a, b, machine) => {
     if (!(a instanceof RegoSet) || !(b instanceof RegoSet)) return undefined;
-    machine.charge(a.size + b.size);
+    machine.chargeMembers(a.size + b.size);
     return unite([a, b]);
   }),
   union: overSets(unite),
   intersection: overSets(intersect),
   "array.concat": binary((a, b, machine) => {
     if (!isArray(a) || !isArray(b)) return undefined;
-    machine.charge(a.length + b.length);
+    machine.chargeElements(a.length + b.length);
     return [...listOf(a), ...listOf(b)];
   }),
   "array.slice": ternary((a, from, to, machine) => {
     const [start, end] = [integerOf(from), integerOf(to)];
     if (!isArray(a) || start === undefined || end === undefined) return undefined;
-    machine.charge(a.length);
+    machine.chargeElements(a.length);
     return listOf(a).slice(Math.max(0, start), Math.max(0, end));
   }),
   "array.reverse": unary((a, machine) => {
     if (!isArray(a)) return undefined;
-    machine.charge(a.length);
+    machine.chargeElements(a.length);
     return listOf(a).reverse();
   }),
   "array.flatten": unary((a, machine) => {
     if (!isArray(a)) return undefined;
     const flat = flatten(a);
-    machine.charge(flat.length);
+    machine.chargeElements(flat.length);
     return flat;
   }),
   cast_array: unary((a) => {

@@ -60,7 +60,10 @@ const remainder = arithmetic(
 );
 
 function comparison(holds: (order: number) => boolean): Builtin {
-  return binary((a, b) => holds(compareValues(a, b)));
+  return binary((a, b, machine) => {
+    if (typeof a === "string" && typeof b === "string") machine.step(Math.min(a.length, b.length) >> 10);
+    return holds(compareValues(a, b));
+  });
 }
 
 function rounding(round: (value: number) => number): Builtin {
@@ -131,7 +134,7 @@ export const numberBuiltins: BuiltinTable = {
     if (first === undefined || last === undefined) return undefined;
     const count = Math.abs(last - first) + 1;
     if (count > RANGE_MAX) return undefined;
-    machine.charge(count);
+    machine.chargeElements(count);
     return Array.from({ length: count }, (_, index) => first + Math.sign(last - first) * index);
   }),
   "numbers.range_step": ternary((from, to, by, machine) => {
@@ -139,7 +142,7 @@ export const numberBuiltins: BuiltinTable = {
     if (first === undefined || last === undefined || step === undefined || step <= 0) return undefined;
     const count = Math.floor(Math.abs(last - first) / step) + 1;
     if (count > RANGE_MAX) return undefined;
-    machine.charge(count);
+    machine.chargeElements(count);
     return Array.from({ length: count }, (_, index) => first + Math.sign(last - first) * step * index);
   }),
 };

@@ -65,20 +65,20 @@ export const objectBuiltins: BuiltinTable = {
   "object.remove": binary((object, keys, machine) => {
     const names = keysOf(keys);
     if (!(object instanceof RegoObject) || !names) return undefined;
-    machine.charge(object.size);
+    machine.chargeMembers(object.size);
     const removed = RegoSet.of(names);
     return RegoObject.of(object.entries().filter(([key]) => !removed.has(key)));
   }),
   "object.filter": binary((object, keys, machine) => {
     const names = keysOf(keys);
     if (!(object instanceof RegoObject) || !names) return undefined;
-    machine.charge(object.size);
+    machine.chargeMembers(object.size);
     const kept = RegoSet.of(names);
     return RegoObject.of(object.entries().filter(([key]) => kept.has(key)));
   }),
   "object.union": binary((a, b, machine) => {
     if (!(a instanceof RegoObject) || !(b instanceof RegoObject)) return undefined;
-    machine.charge(a.size + b.size);
+    machine.chargeMembers(a.size + b.size);
     return mergeObjects(a, b);
   }),
   "object.union_n": unary((objects, machine) => {
@@ -86,7 +86,7 @@ export const objectBuiltins: BuiltinTable = {
     for (const object of isArray(objects) ? objects : [null]) {
       if (!((object as Value) instanceof RegoObject) || !merged) return undefined;
       const next: RegoObject = object as unknown as RegoObject;
-      machine.charge(next.size + merged.size);
+      machine.chargeMembers(next.size + merged.size);
       merged = mergeObjects(merged, next);
     }
     return merged;

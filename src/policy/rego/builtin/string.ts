@@ -8,6 +8,7 @@ import {
   made,
   ofString,
   ofStrings,
+  SCAN_SHIFT,
   stringsOf,
   ternary,
 } from "./builtin.ts";
@@ -38,6 +39,7 @@ function trimming(ends: "left" | "right" | "both") {
 }
 
 function replaceAll(text: string, from: string, to: string, machine: Machine): string {
+  machine.step(text.length >> SCAN_SHIFT);
   const count = text.split(from).length - 1;
   machine.charge(text.length + count * to.length);
   return text.replaceAll(from, () => to);
@@ -56,6 +58,7 @@ function anyMatch(test: (text: string, part: string) => boolean) {
 export const stringBuiltins: BuiltinTable = {
   concat: binary((glue, collection, machine) => {
     const items = stringsOf(collection);
+    machine.step((items?.length ?? 0) >> SCAN_SHIFT);
     return typeof glue === "string" && items ? made(items.join(glue), machine) : undefined;
   }),
   contains: ofStrings((text, part) => text.includes(part)),
@@ -91,11 +94,13 @@ export const stringBuiltins: BuiltinTable = {
   "strings.any_suffix_match": anyMatch((text, part) => text.endsWith(part)),
   split: ofStrings((text, by, machine) => {
     machine.charge(text.length);
+    machine.chargeElements(text.length);
     return by === "" ? characters(text) : text.split(by);
   }),
   substring: ternary((text, from, length, machine) => {
     const [start, count] = [integerOf(from), integerOf(length)];
     if (typeof text !== "string" || start === undefined || count === undefined || start < 0) return undefined;
+    machine.step(text.length >> SCAN_SHIFT);
     const parts = characters(text);
     return made(parts.slice(start, count < 0 ? undefined : start + count).join(""), machine);
   }),

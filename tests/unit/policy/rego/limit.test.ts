@@ -68,11 +68,27 @@ describe("policies that cost too much end", () => {
       'x { s := sprintf("%0999d", [1]); t := replace(s, "0", s); u := replace(t, "0", t); replace(u, "0", u) }',
     ],
     ["a huge range", "x := count([1 | numbers.range(1, 900000)[_]; numbers.range(1, 900000)[_]])"],
+    [
+      "large values as members of a set",
+      "big := numbers.range(1, 100000)\nx := {y | some i in numbers.range(1, 100000); y := array.concat(big, [i])}",
+    ],
+    [
+      "large values that are compared again and again",
+      "x := count([1 | some i in numbers.range(1, 100000); numbers.range(1, 50000) == input.list])",
+    ],
+    [
+      "a large text that is searched again and again",
+      'x := count([1 | some i in numbers.range(1, 200000); contains(input.text, "b")])',
+    ],
     ["shifts", "x := bits.lsh(1, 1000) * bits.lsh(1, 1000); y := 1"],
   ];
   for (const [name, source] of hungry.slice(0, -1)) {
     test(name, () => {
-      expect(codeOf(() => evaluate(source))).toBe("RESOURCE_EXHAUSTED");
+      const input = {
+        list: Array.from({ length: 50_000 }, (_, index) => index + 1),
+        text: "a".repeat(1 << 20),
+      };
+      expect(codeOf(() => evaluate(source, input))).toBe("RESOURCE_EXHAUSTED");
     });
   }
 
