@@ -9,7 +9,16 @@ machineTest(
     using host = new HakoHost();
     host.configure('[hypervisor.qemu]\nkernel_params = "hako.policy=allow-all-except-exec"\n');
     const image = await busyboxImage("oci");
-    const started = await host.run(["run", "-d", "--name", "guarded", image, "sh", "-c", "echo up; sleep 1000"]);
+    const started = await host.run([
+      "run",
+      "-d",
+      "--name",
+      "guarded",
+      image,
+      "sh",
+      "-c",
+      "echo up; sleep 1000",
+    ]);
     expect(started).toMatchObject({ code: 0, stderr: "" });
     const denied = await host.run(["exec", "guarded", "true"]);
     expect(denied.code).toBe(126);
