@@ -35,7 +35,9 @@ export const command: Command = {
     const store = await openStore();
     const named = await Promise.all(input.positionals.map((reference) => store.lookup(reference)));
     const states =
-      named.length > 0 ? named : (await store.list()).filter(({ status }) => status === "running");
+      named.length > 0
+        ? named
+        : (await store.list()).filter(({ status, keeper }) => status === "running" && !keeper);
     const usages = await Promise.all(states.map((state) => measure(state, store.sandboxDir(state.id))));
     if (input.flag("json")) printJson(usages);
     else print(formatUsages(usages));

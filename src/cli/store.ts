@@ -11,9 +11,10 @@ export async function openStore(): Promise<StateStore> {
   return store;
 }
 
-/** The container that the command line shows for a sandbox: it makes one a sandbox. */
+/** The container that the command line shows for a sandbox: it makes one a sandbox, containerd's first one is the pod's. */
 export function containerOf(state: SandboxState): ContainerState | undefined {
-  return state.containers.find((container) => container.id === state.id);
+  const own = state.containers.find((container) => container.id === state.id);
+  return own ?? (state.keeper ? state.containers[0] : undefined);
 }
 
 /**

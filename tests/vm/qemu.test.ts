@@ -1,6 +1,6 @@
 /** QEMU's machine types under TCG, which works on any host; the lab runs the same suite with KVM and vsock. */
 import { expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
@@ -79,11 +79,48 @@ test(
   BOOT_TIMEOUT_MS,
 );
 
+test(
+  "a machine that has lost its manager obeys the one that adopts it",
+  async () => {
+    const runDir = mkdtempSync(join(tmpdir(), "hako-orphan-"));
+    const hypervisor = new QemuHypervisor({ accelerator: "tcg" });
+    try {
+      const state = await orphan(runDir, "q35");
+      const spec = { state, machineType: "q35", vcpus: 1, memoryMib: 128 };
+      const { machine, devices } = await hypervisor.adopt(spec);
+      expect(devices).toEqual([]);
+      expect(machine.state).toEqual(state);
+      using guest = await GuestChannel.overSerial(join(runDir, "agent.sock"));
+      const disk = openSync(join(runDir, "disk"), "w+");
+      writeFileSync(disk, Buffer.alloc(512));
+      const plugged = { kind: "block", id: "late", serial: "late-disk", fd: disk, readOnly: false } as const;
+      await machine.attach(plugged);
+      await machine.pause();
+      await machine.resume();
+      for (let tries = 0; tries < 100 && !(await guest.request("blocks")).includes("late-disk"); tries++) {
+        await Bun.sleep(100);
+      }
+      expect(await guest.request("blocks")).toContain("late-disk");
+      expect(machine.consoleTail()).not.toContain("panic");
+      const [monitor] = state.processes;
+      await machine.detach("late");
+      await machine.attach(plugged);
+      void guest.send("panic");
+      expect((await machine.exited).reason).toBe("guest-panic");
+      expect(processStartTime(monitor?.pid ?? 0)).toBeUndefined();
+      await expect(hypervisor.adopt(spec)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    } finally {
+      rmSync(runDir, { recursive: true });
+    }
+  },
+  BOOT_TIMEOUT_MS,
+);
+
 /** The state of a machine whose manager has been killed without warning. */
-async function orphan(runDir: string): Promise<MachineState> {
+async function orphan(runDir: string, machineType = "microvm"): Promise<MachineState> {
   const program = join(import.meta.dir, "../fixtures/manager-that-dies.ts");
   const manager = Bun.spawn(
-    [process.execPath, program, runDir, kernelPath, await contractInitramfs(), "microvm"],
+    [process.execPath, program, runDir, kernelPath, await contractInitramfs(), machineType],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const { value } = await manager.stdout.getReader().read();

@@ -155,6 +155,12 @@ describe("a task", () => {
       expect(metrics.memory.usage.usage ?? metrics.memory.usage).toBeGreaterThan(0);
       expect(metrics.pids.current).toBeGreaterThan(0);
       await expectScrape();
+      // hako's own commands show it, and leave it to containerd.
+      expect((await host.hako.run(["ps"])).stdout).toMatch(/ Up .* default\.long\n$/);
+      expect((await host.hako.run(["exec", "default.long", "true"])).stderr).toMatch(
+        /is containerd's: use ctr/,
+      );
+      expect((await host.hako.run(["stats", "--json"])).stdout).toBe("[]\n");
       await host.must(["task", "pause", "long"]);
       expect(await taskStatus("long")).toBe("PAUSED");
       await host.must(["task", "resume", "long"]);

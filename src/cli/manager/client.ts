@@ -27,6 +27,12 @@ export class ManagerConnection implements Disposable {
       const word = state.status === "creating" ? "still being created" : "not running";
       throw new HakoError("FAILED_PRECONDITION", `Container "${state.name}" is ${word}`);
     }
+    if (state.keeper) {
+      throw new HakoError(
+        "FAILED_PRECONDITION",
+        `Container "${state.name}" is containerd's: use ctr, nerdctl, crictl or kubectl`,
+      );
+    }
     try {
       const socket = await unixConnect(join(sandboxDir, MANAGER_SOCKET));
       return new ManagerConnection(new TtrpcClient(await socketStream(socket)));
