@@ -40,7 +40,10 @@ export function camelKeys(value: unknown): unknown {
   );
 }
 
-/** The table of a monitor; undefined for `auto`. */
-export function findHypervisorConfig(config: Config, name: string): HypervisorConfig | undefined {
-  return name in config.hypervisor ? config.hypervisor[name as HypervisorName] : undefined;
+/**
+ * The table of a monitor, by the name that the configuration gives it. For `auto`, before one was chosen, QEMU's: it
+ * is the one that works everywhere.
+ */
+export function hypervisorConfig(config: Config, name: string): HypervisorConfig {
+  return name in config.hypervisor ? config.hypervisor[name as HypervisorName] : config.hypervisor.qemu;
 }

@@ -1,6 +1,6 @@
 import { availableParallelism, totalmem } from "node:os";
 import { HakoError } from "#base/error.ts";
-import type { Config } from "#config/config.ts";
+import { type Config, type HypervisorConfig, hypervisorConfig } from "#config/config.ts";
 import type { Capability } from "#hypervisor/hypervisor.ts";
 import { type MachineSize, planSize, sizeMode } from "#resource/machine-size.ts";
 import type { SandboxSpec } from "#runtime/sandbox.ts";
@@ -26,7 +26,7 @@ export interface MachinePlan {
 
 /** Settles what the sandbox did not ask for. Throws INVALID_ARGUMENT for a machine that could not work. */
 export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
-  refuseUnsafe(config);
+  refuseUnsafe(hypervisorConfig(config, hypervisorName(spec, config)));
   const size = sizeOf(spec, config);
   const { vcpus, memoryMib } = size;
   if (memoryMib < MIN_MEMORY_MIB) {
@@ -55,7 +55,12 @@ export function machineType(spec: SandboxSpec, config: Config, hypervisorName: s
 function sizeOf(spec: SandboxSpec, config: Config): MachineSize {
   const host = { cpus: availableParallelism(), memoryMib: Math.floor(totalmem() / MIB) };
   const mode = spec.hotplug ? sizeMode(config) : "static";
-  const planned = planSize(spec.limits ?? {}, config.hypervisor.qemu, mode, host);
+  const planned = planSize(
+    spec.limits ?? {},
+    hypervisorConfig(config, hypervisorName(spec, config)),
+    mode,
+    host,
+  );
   return {
     vcpus: spec.vcpus ?? planned.vcpus,
     maxVcpus: spec.vcpus ?? planned.maxVcpus,
@@ -75,9 +80,16 @@ export function sizeWithin(capabilities: ReadonlySet<Capability>, size: MachineS
 }
 
 /** What hako itself tells the guest's kernel and agent; the configuration's words come last and win. */
-export function kernelParams(agentParam: string, spec: SandboxSpec, config: Config): string[] {
+export function kernelParams(
+  agentParam: string,
+  spec: SandboxSpec,
+  config: Config,
+  driver: string,
+): string[] {
   const { enableDebug, logLevel, cdhApiTimeoutMs } = config.agent.kata;
-  const words = config.hypervisor.qemu.kernelParams.split(/\s+/).filter((word) => word !== "");
+  const words = hypervisorConfig(config, driver)
+    .kernelParams.split(/\s+/)
+    .filter((word) => word !== "");
   const timing = spec.timing ? ["hako.timing"] : [];
   const template = spec.cloning === "practice" ? ["agent.template"] : [];
   return [
@@ -92,8 +104,7 @@ export function kernelParams(agentParam: string, spec: SandboxSpec, config: Conf
 }
 
 /** A wish for protection that nobody can grant is refused, not passed over. */
-function refuseUnsafe(config: Config): void {
-  const { confidentialGuest, sevSnpGuest, rootless } = config.hypervisor.qemu;
+function refuseUnsafe({ confidentialGuest, sevSnpGuest, rootless }: HypervisorConfig): void {
   if (confidentialGuest || sevSnpGuest) {
     throw new HakoError(
       "UNIMPLEMENTED",
@@ -105,4 +116,8 @@ function refuseUnsafe(config: Config): void {
     "UNIMPLEMENTED",
     'Cannot start the monitor as a user of its own yet ("rootless" in the configuration)',
   );
+}
+
+function hypervisorName({ hypervisor }: SandboxSpec, { runtime }: Config): string {
+  return hypervisor ?? runtime.hypervisorName;
 }

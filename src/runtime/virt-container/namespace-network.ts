@@ -1,6 +1,7 @@
 import type { AgentClient } from "#agent-client/client.ts";
 import { ipFamily } from "#agent-client/ip-family.ts";
 import { HakoError } from "#base/error.ts";
+import { hypervisorConfig } from "#config/config.ts";
 import type { NetworkRequest } from "#device/device.ts";
 import { AF_INET6, formatNetwork } from "#linux/netlink/ip-address.ts";
 import { readAttachmentFile } from "#resource/network/attachment-file.ts";
@@ -18,7 +19,7 @@ const IFF_NOARP = 0x80;
 export function openNamespaceNetwork(path: string, context: NetworkContext): GuestNetwork {
   const { config, sandboxId, vcpus } = context;
   const model = config.runtime.internetworkingModel;
-  const queues = Math.min(config.hypervisor.qemu.networkQueues, vcpus);
+  const queues = Math.min(hypervisorConfig(config, config.runtime.hypervisorName).networkQueues, vcpus);
   const file = readAttachmentFile(config.runtime.danConf, sandboxId);
   const network = SandboxNetwork.open(file?.netns ?? path, { model, queues });
   try {

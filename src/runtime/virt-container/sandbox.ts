@@ -3,6 +3,7 @@ import { type AgentAddress, formatAddress, parseAddress } from "#agent-client/ad
 import { HakoError } from "#base/error.ts";
 import { Mutex } from "#base/mutex.ts";
 import { PhaseBudget } from "#base/phase-budget.ts";
+import { hypervisorConfig } from "#config/config.ts";
 import { DeviceManager } from "#device/device-manager.ts";
 import type { MachineState } from "#hypervisor/hypervisor.ts";
 import { type ChosenHypervisor, chooseHypervisor, lookupHypervisor } from "#hypervisor/registry.ts";
@@ -135,7 +136,9 @@ export class VirtSandbox implements Sandbox {
     const saveCgroups = (cgroups: readonly string[]) =>
       this.#update(() => void Object.assign(this.state, { cgroups }));
     const cgroup = this.#cleanup.use(await openCgroup(this.#spec, config, saveCgroups));
-    const files = this.#cleanup.use(openMachineFiles(assets, config.hypervisor.qemu.kernel));
+    const files = this.#cleanup.use(
+      openMachineFiles(assets, hypervisorConfig(config, choice.hypervisor.name).kernel),
+    );
     for (const disk of files.disks) {
       await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
     }
@@ -164,7 +167,7 @@ export class VirtSandbox implements Sandbox {
               machineType: type,
               kernelFd: files.kernelFd,
               initrdFd: files.initrdFd,
-              kernelParams: kernelParams(link.kernelParam, this.#spec, config),
+              kernelParams: kernelParams(link.kernelParam, this.#spec, config, choice.hypervisor.name),
               ...sizeWithin(capabilities, size),
               devices: this.#devices.specs,
               sharedMemory: (this.#spec.hotplug ?? false) && typeof place.share !== "string",

@@ -1,4 +1,4 @@
-import type { Config } from "#config/config.ts";
+import { type Config, hypervisorConfig } from "#config/config.ts";
 import type { ChosenHypervisor } from "#hypervisor/registry.ts";
 import type { ShareOptions } from "#resource/share-fs/virtiofsd.ts";
 
@@ -9,7 +9,10 @@ export function shareOptions(
   runDir: string,
   config: Config,
 ): ShareOptions | string {
-  const { sharedFs, virtioFsDaemon, virtioFsExtraArgs, virtioFsCache } = config.hypervisor.qemu;
+  const { sharedFs, virtioFsDaemon, virtioFsExtraArgs, virtioFsCache } = hypervisorConfig(
+    config,
+    hypervisor.name,
+  );
   if (sharedFs === "none") return '"shared_fs" in the configuration is "none"';
   if (sharedFs !== "virtio-fs")
     return `"shared_fs" in the configuration is "${sharedFs}", only "virtio-fs" is supported`;

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { HakoError } from "#base/error.ts";
 import { randomId } from "#base/id.ts";
+import { hypervisorConfig } from "#config/config.ts";
 import type { Hypervisor } from "#hypervisor/hypervisor.ts";
 import { chooseHypervisor } from "#hypervisor/registry.ts";
 import { type Assets, ensureAssets } from "#resource/asset.ts";
@@ -96,13 +97,13 @@ async function findOrMake(
 
 function findKey({ hypervisor, assets, plan }: TemplateRequest, { config }: HandlerContext): string {
   const { vcpus, memoryMib } = plan;
-  const { kernel } = config.hypervisor.qemu;
+  const { kernel } = hypervisorConfig(config, hypervisor.name);
   const status = kernel === "" ? undefined : statSync(kernel, { throwIfNoEntry: false });
   return templateKey({
     driver: hypervisor.name,
     assets: basename(dirname(assets.guestImagePath)),
     kernel: status ? `${kernel} ${status.size} ${status.mtimeMs}` : kernel,
-    kernelParams: kernelParams("", templateSandbox({}), config),
+    kernelParams: kernelParams("", templateSandbox({}), config, hypervisor.name),
     vcpus,
     maxVcpus: vcpus,
     memoryMib,
