@@ -135,6 +135,22 @@ const muslFlags = [
   "/usr/include/x86_64-linux-gnu",
 ];
 
+/**
+ * hako-vmm is hit by hostile guests, so it lies at another address each time. musl-gcc cannot link a static program that
+ * does, but the C library brings the start file for one.
+ */
+const muslLibrary = "/usr/lib/x86_64-linux-musl";
+const positionIndependent = {
+  first: [
+    "-fPIE",
+    "-nostartfiles",
+    "-Wl,-pie,--no-dynamic-linker,-z,text,-z,relro,-z,now,-z,noexecstack",
+    join(muslLibrary, "rcrt1.o"),
+    join(muslLibrary, "crti.o"),
+  ],
+  last: [join(muslLibrary, "crtn.o")],
+};
+
 /** The parts of hako-vmm; a processor architecture has a folder of its own. */
 const vmmFolders = ["native/vmm", "native/vmm/virtio", "native/vmm/x86_64"];
 
@@ -211,9 +227,11 @@ const targets: Readonly<Record<string, Target>> = {
         "musl-gcc",
         ...cFlags,
         ...muslFlags,
+        ...positionIndependent.first,
         "-o",
         join(path, "hako-vmm"),
         ...vmmFolders.flatMap(cFiles),
+        ...positionIndependent.last,
       ]);
     },
   },

@@ -19,17 +19,7 @@
 #include "arch.h"
 #include "virtio/device.h"
 
-struct hako_machine hako_the_machine = {
-	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.stood = PTHREAD_COND_INITIALIZER,
-	.go = PTHREAD_COND_INITIALIZER,
-	.state = HAKO_STATE_EMPTY,
-	.ended.fd = -1,
-	.kvm = -1,
-	.vm = -1,
-	.console = -1,
-	.memory.vm_fd = -1,
-};
+struct hako_machine hako_the_machine;
 
 uint64_t hako_now_ns(void)
 {
@@ -54,6 +44,11 @@ int hako_machine_init(struct hako_machine *machine)
 
 	if (ret)
 		return ret;
+	pthread_mutex_init(&machine->lock, NULL);
+	pthread_cond_init(&machine->stood, NULL);
+	pthread_cond_init(&machine->go, NULL);
+	machine->state = HAKO_STATE_EMPTY;
+	machine->kvm = machine->vm = machine->console = machine->memory.vm_fd = -1;
 	machine->ended.handle = ended_handle;
 	machine->ended.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return machine->ended.fd < 0 ? -errno : hako_source_add(&machine->loop, &machine->ended, EPOLLIN);

@@ -84,6 +84,7 @@ struct hako_machine {
 	uint64_t process_ns, served_ns, start_ns;
 };
 
+/* All zeros until hako_machine_init, or the executable would carry it. */
 extern struct hako_machine hako_the_machine;
 
 uint64_t hako_now_ns(void);

@@ -65,7 +65,7 @@ int hako_signals_init(void)
 #else
 	static const int faults[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGABRT };
 #endif
-	struct sigaction kick = { .sa_handler = kick_handle };
+	struct sigaction kick = { .sa_handler = kick_handle, .sa_flags = SA_RESTART };	/* KVM_RUN returns all the same */
 	struct sigaction fault = { .sa_sigaction = fault_handle, .sa_flags = SA_SIGINFO | SA_RESETHAND | SA_NODEFER };
 
 	if (sigaction(KICK_SIGNAL, &kick, NULL) < 0)

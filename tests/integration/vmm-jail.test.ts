@@ -1,5 +1,6 @@
 import { expect } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { pidfdSendSignal } from "#sys/process.ts";
 import { countForEver } from "../support/real-mode.ts";
 import { TestMachine, wire } from "../support/vmm-machine.ts";
@@ -91,4 +92,20 @@ vmmTest("it refuses to become root, or nobody in particular", async () => {
     expect(await worker.ended()).toEqual({ code: 1 });
     expect(worker.log).toBe(`hako-vmm: ${text}\n`);
   }
+});
+
+vmmTest("the executable is small, static, and lies at another address each time", async () => {
+  const program = readFileSync(join(import.meta.dir, "../../dist/native/hako-vmm"));
+  expect(program.length).toBeLessThan(400_000);
+  const places = new Set<string>();
+  for (let i = 0; i < 4; i++) {
+    await using worker = new VmmWorker();
+    using manager = await worker.connect();
+    await manager.succeed(wire("HELLO"));
+    const maps = readFileSync(`/proc/${worker.pid}/maps`, "utf8");
+    expect(maps).not.toContain(".so");
+    expect(maps).not.toMatch(/ rwx/);
+    places.add(/^(\w+)-.*memfd:hako-vmm/m.exec(maps)?.[1] ?? "not found");
+  }
+  expect(places.size).toBe(4);
 });
