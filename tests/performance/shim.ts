@@ -88,7 +88,7 @@ async function time(count: number, call: (index: number) => Promise<unknown>): P
 async function timeCalls(runtime: Runtime): Promise<Record<string, Summary>> {
   const id = `calls-${runtime}`;
   await host.must([...host.runWords(id, ["-d"], RUNTIMES[runtime]), "sleep", "1000"]);
-  const bundle = join(host.dir, "state/io.containerd.runtime.v2.task/default", id);
+  const bundle = join(host.dir, "state/io.containerd.runtime.v2.task", host.namespace, id);
   const { process: config } = JSON.parse(readFileSync(join(bundle, "config.json"), "utf8"));
   using shim = await connectShim(readFileSync(join(bundle, "address"), "utf8"));
   const { task } = shim;

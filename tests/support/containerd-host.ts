@@ -6,6 +6,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -38,6 +39,9 @@ export class ContainerdHost implements AsyncDisposable {
   readonly hako = new HakoHost();
   readonly dir = join(this.hako.dir, "containerd");
   readonly address = join(this.dir, "c.sock");
+  /** Of its own, because containers' cgroups are called after it. */
+  readonly namespace = `t${crypto.randomUUID().slice(0, 8)}`;
+  readonly #linksBefore = new Set(readdirSync("/sys/class/net"));
   /** The name of the imported image. */
   image = "";
   #process: Bun.Subprocess | undefined;
@@ -74,6 +78,7 @@ export class ContainerdHost implements AsyncDisposable {
       ...this.hako.env,
       PATH: `${join(this.dir, "bin")}:${process.env.PATH}`,
       CONTAINERD_ADDRESS: this.address,
+      CONTAINERD_NAMESPACE: this.namespace,
     };
   }
 
@@ -151,7 +156,7 @@ export class ContainerdHost implements AsyncDisposable {
 
   /** What should not be there when no container is: processes, sandboxes, shims' sockets, bundles, mounts. */
   leftovers(): string[] {
-    const bundles = join(this.dir, "state/io.containerd.runtime.v2.task/default");
+    const bundles = join(this.dir, "state/io.containerd.runtime.v2.task", this.namespace);
     const mounts = readFileSync("/proc/self/mounts", "utf8")
       .split("\n")
       .filter((line) => line.includes(` ${this.hako.dir}`));
@@ -160,7 +165,17 @@ export class ContainerdHost implements AsyncDisposable {
       ...list(bundles),
       ...list("/run/containerd/s"),
       ...mounts,
+      ...this.#cgroups(),
+      ...readdirSync("/sys/class/net").filter((name) => !this.#linksBefore.has(name)),
     ];
+  }
+
+  /** Of containers, in every hierarchy. */
+  #cgroups(): string[] {
+    const hierarchies = ["/sys/fs/cgroup", ...list("/sys/fs/cgroup")];
+    return hierarchies.flatMap((hierarchy) =>
+      list(join(hierarchy, this.namespace)).filter((path) => statSync(path).isDirectory()),
+    );
   }
 
   /** Shims that serve. */

@@ -156,8 +156,8 @@ describe("a task", () => {
       expect(metrics.pids.current).toBeGreaterThan(0);
       await expectScrape();
       // hako's own commands show it, and leave it to containerd.
-      expect((await host.hako.run(["ps"])).stdout).toMatch(/ Up .* default\.long\n$/);
-      expect((await host.hako.run(["exec", "default.long", "true"])).stderr).toMatch(
+      expect((await host.hako.run(["ps"])).stdout).toMatch(new RegExp(` Up .* ${host.namespace}\\.long\\n$`));
+      expect((await host.hako.run(["exec", `${host.namespace}.long`, "true"])).stderr).toMatch(
         /is containerd's: use ctr/,
       );
       expect((await host.hako.run(["stats", "--json"])).stdout).toBe("[]\n");
@@ -281,7 +281,7 @@ describe("a shim that dies", () => {
       for (const pid of host.shims()) process.kill(pid, "SIGKILL");
       await until("no shim", () => host.shims().length === 0);
       const adopted = await host.hako.json<{ name: string; shimPid: number }[]>(["adopt", "--json"]);
-      expect(adopted.map(({ name }) => name)).toEqual(["default.kept"]);
+      expect(adopted.map(({ name }) => name)).toEqual([`${host.namespace}.kept`]);
       expect(host.shims()).toEqual(adopted.map(({ shimPid }) => shimPid));
       const lines = () => readFileSync(log, "utf8").trimEnd().split("\n").map(Number);
       const before = lines().length;
