@@ -35,6 +35,8 @@ export class HakoError extends Error {
   /** Turns anything caught into a HakoError; an abort becomes CANCELLED, an unknown thing gets `code`. */
   static from(caught: unknown, code: ErrorCode = "INTERNAL"): HakoError {
     if (caught instanceof HakoError) return caught;
+    // Undoing failed as well: what failed first is the reason.
+    if (caught instanceof SuppressedError) return HakoError.from(caught.suppressed, code);
     if (caught instanceof Error && caught.name === "AbortError") {
       return new HakoError("CANCELLED", "Cancelled", { cause: caught });
     }

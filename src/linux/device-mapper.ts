@@ -31,8 +31,9 @@ export interface MapperTarget {
   readonly parameters: string;
 }
 
+/** struct dm_ioctl; `size` is that of the whole message. */
 function header(name: string, size: number, flags: number, targets = 0): Buffer {
-  const bytes = Buffer.alloc(size);
+  const bytes = Buffer.alloc(HEADER_SIZE);
   bytes.writeUInt32LE(4, 0);
   bytes.writeUInt32LE(size, 12);
   bytes.writeUInt32LE(HEADER_SIZE, 16);
@@ -42,7 +43,8 @@ function header(name: string, size: number, flags: number, targets = 0): Buffer 
   return bytes;
 }
 
-function encodeTargets(name: string, flags: number, targets: readonly MapperTarget[]): Buffer {
+/** The message of DM_TABLE_LOAD: struct dm_ioctl, then each struct dm_target_spec with its parameters. */
+export function encodeTargets(name: string, flags: number, targets: readonly MapperTarget[]): Buffer {
   const encoded = targets.map(({ start, length, type, parameters }) => {
     if (parameters.length > PARAMETERS_MAX || parameters.includes("\0")) {
       throw new HakoError("INVALID_ARGUMENT", `Cannot map device "${name}": its parameters are too long`);

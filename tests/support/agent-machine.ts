@@ -1,4 +1,13 @@
-import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AgentClient, connectAgent } from "#agent-client/client.ts";
@@ -19,7 +28,10 @@ const checkout = join(import.meta.dir, "../..");
 const executable = process.env.HAKO_TEST_BINARY ?? join(checkout, "dist/hako");
 const kernel = join(checkout, "dist/kernel/vmlinux");
 const initrd = process.env.HAKO_TEST_INITRD ?? join(checkout, "dist/guest/initrd");
-const libraries = ["ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"];
+/** The C library as the guest has it. */
+const libraries = existsSync(join(checkout, "dist/guest"))
+  ? readdirSync(join(checkout, "dist/guest")).filter((name) => name.includes(".so"))
+  : [];
 const ROOT_SERIAL = "rootfs";
 const PORT = "hako.agent";
 /** Emulation is slow, and several tests may run at once. */
