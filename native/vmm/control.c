@@ -13,7 +13,7 @@
 #include "machine.h"
 
 /* A round takes a few messages at most, so that the devices get their turn. */
-#define MESSAGES_A_ROUND 4
+#define MESSAGES_A_ROUND 16
 
 static _Alignas(8) uint8_t request_buffer[HAKO_MESSAGE_MAX];
 static _Alignas(8) uint8_t reply_buffer[HAKO_MESSAGE_MAX];
@@ -85,11 +85,12 @@ int hako_control_event(struct hako_machine *machine, uint16_t type, const void *
 	return packet_send(socket, &header, payload, fds, fd_count, wait ? 0 : MSG_DONTWAIT);
 }
 
-/* The machine goes on without a manager; the next one may connect. */
-static void manager_lost(struct hako_machine *machine)
+void hako_control_drop(struct hako_machine *machine)
 {
 	struct hako_control *control = &machine->control;
 
+	if (control->peer.fd < 0)
+		return;
 	hako_source_remove(&machine->loop, &control->peer);
 	hako_close(&control->peer.fd);
 	hako_source_modify(&machine->loop, &control->listener, EPOLLIN);
@@ -188,7 +189,7 @@ static void peer_handle(struct hako_source *source, uint32_t events)
 		if (!ret)
 			return;
 		if (ret < 0 || packet_handle(machine, &request, length, error)) {
-			manager_lost(machine);
+			hako_control_drop(machine);
 			return;
 		}
 	}

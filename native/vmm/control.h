@@ -45,6 +45,8 @@ int hako_control_open(struct hako_machine *machine, int listener);
 /* An event with descriptors, which stay the caller's. `wait`: until there is room. 0, -ENOTCONN, -EAGAIN, -EPIPE. */
 int hako_control_event(struct hako_machine *machine, uint16_t type, const void *payload, uint32_t length,
 		       const int *fds, uint32_t fd_count, bool wait);
+/* Hangs up on a manager that is gone or takes nothing; the next one may connect. Nothing happens without one. */
+void hako_control_drop(struct hako_machine *machine);
 
 /* request.c: carries a request out. 0 or -errno. Called with the machine's lock held. */
 int hako_request_handle(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);

@@ -281,11 +281,11 @@ void hako_end_set_memory(struct hako_end *end, const struct hako_memory *memory,
 			(unsigned long long)(region->gpa + region->size));
 }
 
-int hako_end_send(struct hako_machine *machine, const struct hako_end *end)
+int hako_end_send(struct hako_machine *machine, const struct hako_end *end, bool wait)
 {
 	uint32_t length = (uint32_t)(sizeof(end->event) + strnlen(end->text, sizeof(end->text)));
 
-	return hako_control_event(machine, HAKO_EVENT_EXIT, end, length, NULL, 0, true);
+	return hako_control_event(machine, HAKO_EVENT_EXIT, end, length, NULL, 0, wait);
 }
 
 /* No vCPU may run from here on; the event thread does the rest. */
@@ -342,8 +342,9 @@ static void machine_release(struct hako_machine *machine)
 void hako_machine_finish(struct hako_machine *machine)
 {
 	/* Closing the VM takes the kernel some 16 ms, so the manager hears of it first. */
-	if (!hako_end_send(machine, &machine->end))
+	if (!hako_end_send(machine, &machine->end, false))
 		_exit(0);
+	hako_control_drop(machine);
 	machine_release(machine);
 }
 

@@ -110,8 +110,8 @@ void hako_machine_end(struct hako_machine *machine, uint32_t reason, uint32_t vc
 void hako_machine_end_memory(struct hako_machine *machine, uint32_t vcpu, const void *host);
 /* Describes such an end; takes no lock. */
 void hako_end_set_memory(struct hako_end *end, const struct hako_memory *memory, uint32_t vcpu, const void *host);
-/* Sends an end to the manager, if there is one, waiting for room; takes no lock. 0 or -errno. */
-int hako_end_send(struct hako_machine *machine, const struct hako_end *end);
+/* Sends an end to the manager, if there is one; takes no lock. `wait`: until there is room. 0 or -errno. */
+int hako_end_send(struct hako_machine *machine, const struct hako_end *end, bool wait);
 /* Tells the manager of the end and exits; without a manager it waits for the next one. Event thread only. */
 void hako_machine_finish(struct hako_machine *machine);
 

@@ -54,7 +54,7 @@ static void fault_handle(int signal, siginfo_t *info, void *context)
 		hako_end_set_memory(&end, &machine->memory, end.event.vcpu, info->si_addr);
 	else
 		snprintf(end.text, sizeof(end.text), "signal %d at address %p", signal, info->si_addr);
-	hako_end_send(machine, &end);
+	hako_end_send(machine, &end, true);
 	_exit(1);
 }
 

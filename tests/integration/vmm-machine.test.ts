@@ -1,7 +1,9 @@
 import { expect } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { probeKvm } from "#linux/kvm-kind.ts";
+import { E, isErrno } from "#sys/errno.ts";
 import { memfd, O, openFd } from "#sys/fd.ts";
+import { pidfdSendSignal } from "#sys/process.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
 import {
   countForEver,
@@ -278,4 +280,33 @@ vmmTest("beside the guest's memory it takes less than a mebibyte", async () => {
   );
   // Of the guest's memory three pages are touched; they count here.
   expect((kib[0] ?? 0) + (kib[1] ?? 0)).toBeLessThan(1024);
+});
+
+vmmTest("a defect of this program is an end with a name, too", async () => {
+  await using machine = await TestMachine.create(countForEver(COUNTER));
+  await machine.start();
+  const SIGSEGV = 11;
+  pidfdSendSignal(machine.worker.pidfd.number, SIGSEGV);
+  const end = await machine.exit();
+  expect(end).toMatchObject({ reason: wire("EXIT_WORKER_FAULT"), detail: 11n });
+  expect(end.text).toStartWith("signal 11 at address ");
+  expect(await machine.worker.ended()).toEqual({ code: 1 });
+});
+
+vmmTest("a manager that takes no answers loses the connection, and the next one gets it", async () => {
+  await using machine = await TestMachine.create([...print("x"), ...spin]);
+  await machine.start();
+  const { manager } = machine;
+  // Its answers fill the socket: metrics are much longer than the request.
+  for (let id = 1; ; id++) {
+    try {
+      manager.sendRaw(encodeMessage(wire("METRICS"), id));
+    } catch (error) {
+      if (isErrno(error, E.EPIPE) || isErrno(error, E.ECONNRESET)) break;
+      if (!isErrno(error, E.EAGAIN)) throw error;
+      await Bun.sleep(1);
+    }
+  }
+  using next = await machine.worker.connect();
+  expect((await next.succeed(wire("HELLO"))).readUInt32LE(0)).toBe(wire("STATE_RUNNING"));
 });

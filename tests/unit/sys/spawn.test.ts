@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
+import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { E, isErrno } from "#sys/errno.ts";
 import { memfd, O, openFd, pipe, readAll } from "#sys/fd.ts";
 import { type ProcessEnd, reapProcess, waitPidfd } from "#sys/process.ts";
 import { type SpawnRequest, spawn } from "#sys/spawn.ts";
+import { testIf } from "../../support/skip.ts";
 
 /** Runs a shell command with descriptors of its own; what it wrote to its standard output, and how it ended. */
 async function shell(
@@ -89,3 +91,29 @@ test("a program that cannot run is an error, and no process stays", () => {
   expect(start({ arguments: ["a\0b"] })).toThrow('Cannot pass "a\0b" to a process: it holds a NUL');
   expect(start({ fds: Array<number>(33).fill(none.number) })).toThrow("at most 32 descriptors");
 });
+
+/** A cgroup v2 hierarchy of this host in which we may make groups. */
+function cgroupRoot(): string | undefined {
+  const mount = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .find((line) => line.split(" ")[2] === "cgroup2");
+  return process.getuid?.() === 0 ? mount?.split(" ")[1] : undefined;
+}
+
+testIf(cgroupRoot() !== undefined, "needs root and cgroup v2")(
+  "a process is born into its cgroup",
+  async () => {
+    const path = `${cgroupRoot()}/hako-spawn-test-${process.pid}`;
+    mkdirSync(path);
+    try {
+      using cgroup = openFd(path, O.RDONLY | O.DIRECTORY);
+      const { output } = await shell("cat /proc/self/cgroup", {
+        cgroup: cgroup.number,
+        environment: ["PATH=/bin:/usr/bin"],
+      });
+      expect(output).toContain(`/hako-spawn-test-${process.pid}\n`);
+    } finally {
+      rmdirSync(path);
+    }
+  },
+);
