@@ -2,6 +2,7 @@
 import { cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { contractInitramfs } from "../support/contract-guest.ts";
+import { deviceGuestInitramfs } from "../support/device-guest.ts";
 import { workFolder } from "./cache.ts";
 import { makeExt4 } from "./tool.ts";
 
@@ -45,7 +46,8 @@ export async function checkoutDisk(): Promise<number> {
 
 /** What tests build with a compiler, which L1 lacks. Without one here their cases fail and say so. */
 async function fixtures(): Promise<string[]> {
-  return Bun.which("musl-gcc") ? [relative(checkout, await contractInitramfs())] : [];
+  if (!Bun.which("musl-gcc")) return [];
+  return [await contractInitramfs(), await deviceGuestInitramfs()].map((path) => relative(checkout, path));
 }
 
 function copyPart(tree: string, part: string): void {
