@@ -13,7 +13,7 @@ import { kernelPath } from "../../support/contract-guest.ts";
 import { deviceGuestInitramfs, dialGuest, guestShell } from "../../support/device-guest.ts";
 import { openTestTap } from "../../support/tap.ts";
 
-const DISK_BYTES = 24 * 1024 * 1024;
+const DISK_BYTES = 16 * 1024 * 1024;
 const HOST_ADDRESS = "10.77.0.1";
 const GUEST_ADDRESS = "10.77.0.2";
 
@@ -160,14 +160,15 @@ test("the network carries pings, and TCP in both directions at once", async () =
       socket.end();
     });
   });
-  const spring = await serve((socket) => socket.end(source));
+  const some = source.subarray(0, 8_000_000);
+  const spring = await serve((socket) => socket.end(some));
   try {
     const [sum] = await Promise.all([
       shell(`nc ${HOST_ADDRESS} ${spring.port} < /dev/null | sha256sum`),
-      shell(`nc ${HOST_ADDRESS} ${sink.port} < ${find("source")}`),
+      shell(`dd if=${find("source")} bs=8000000 count=1 2>/dev/null | nc ${HOST_ADDRESS} ${sink.port}`),
     ]);
-    expect(sum).toBe(`${sha256(source)}  -`);
-    expect(await received.promise).toBe(sha256(source));
+    expect(sum).toBe(`${sha256(some)}  -`);
+    expect(await received.promise).toBe(sha256(some));
   } finally {
     sink.server.close();
     spring.server.close();
