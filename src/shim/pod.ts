@@ -200,7 +200,7 @@ export class Pod {
     sandbox.broken.catch((error: unknown) => {
       if (this.#stopped) return;
       log.error("the sandbox broke", { error });
-      void this.stop();
+      this.stop().catch((failure: unknown) => log.error("cannot clean up the sandbox", { error: failure }));
     });
   }
 
@@ -265,8 +265,11 @@ export class Pod {
   }
 
   async #stop(): Promise<void> {
-    await this.#sandbox?.[Symbol.asyncDispose]();
-    for (const task of this.tasks.values()) task.lost();
+    try {
+      await this.#sandbox?.[Symbol.asyncDispose]();
+    } finally {
+      for (const task of this.tasks.values()) task.lost();
+    }
   }
 
   /** Has what is known of the tasks on disk when it resolves. */

@@ -6,6 +6,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -193,6 +194,9 @@ export class ContainerdHost implements AsyncDisposable {
     for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
       const target = line.split(" ")[1] ?? "";
       if (target.startsWith(this.dir)) Bun.spawnSync(["umount", "-l", target]);
+    }
+    for (const hierarchy of ["/sys/fs/cgroup", ...list("/sys/fs/cgroup")]) {
+      if (existsSync(join(hierarchy, this.namespace))) rmdirSync(join(hierarchy, this.namespace));
     }
     this.hako[Symbol.dispose]();
   }
