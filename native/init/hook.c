@@ -72,8 +72,10 @@ static int hook_start(const struct hako_hook *hook, int state, struct run *run)
 {
 	int said[2];
 
-	if (pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0)
+	/* Only our end does not wait: a hook may expect that what it says is taken. */
+	if (pipe2(said, O_CLOEXEC) < 0)
 		return -errno;
+	fcntl(said[0], F_SETFL, O_NONBLOCK);
 	run->pid = fork();
 	if (run->pid == 0)
 		hook_execute(hook, state, said[1]);

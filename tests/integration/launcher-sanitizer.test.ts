@@ -1,10 +1,12 @@
 import { expect } from "bun:test";
 import { join } from "node:path";
+import { Hooks } from "#proto/oci.ts";
 import {
   ContainerLab,
   launchObstacle,
   makeProcess,
   makeSpec,
+  Pipes,
   readText,
   TemporaryDirectory,
 } from "../support/container.ts";
@@ -23,6 +25,41 @@ function buildSanitized(path: string): void {
   const command = ["gcc", ...flags, "-fsanitize=address,undefined", "-o", path, ...sources];
   const { exitCode, stderr } = Bun.spawnSync(command, { cwd: root });
   if (exitCode !== 0) throw new Error(`Cannot build hako-init: ${stderr}`);
+}
+
+/** Hooks of both kinds, good and bad, a hold, and a mount that another container sees. */
+async function launchHooks(lab: ContainerLab): Promise<void> {
+  await using neighbour = await lab.sleeper();
+  const hookSubject = { id: "c", bundle: "/b", annotations: { long: "x".repeat(5000) } };
+  const sharedMounts = [{ pidfd: neighbour.init.pidfd, source: "/bin", target: "/shared" }];
+  const hook = (script: string, timeout = 0n) => ({
+    Path: "/bin/sh",
+    Args: ["sh", "-c", script],
+    Env: ["PATH=/bin:/usr/bin"],
+    Timeout: timeout,
+  });
+  const launch = async (CreateContainer: object[], StartContainer: object[]) => {
+    const spec = {
+      ...makeSpec(["true"]),
+      Hooks: Hooks.fromPartial({ CreateContainer, StartContainer } as never),
+    };
+    let held = 0;
+    const hold = async (pid: number) => {
+      held = pid;
+    };
+    using pipes = new Pipes();
+    const options = { spec, rootfs: lab.rootfs, stdio: pipes.stdio, hookSubject, sharedMounts, hold };
+    const launched = await lab.launcher.create(options);
+    using _ = launched.pidfd;
+    expect(held).toBe(launched.pid);
+    await launched.start();
+    expect((await launched.exited).code).toBe(0);
+  };
+  const loud = hook("cat > /dev/null; yes | head -c 100000 >&2");
+  await launch([loud, hook("exec 0<&-; true")], [hook("cat"), hook("test -e /shared/sh")]);
+  await expect(launch([hook("echo no >&2; exit 7")], [])).rejects.toThrow("exit code 7");
+  await expect(launch([hook("sleep 100", 1n)], [])).rejects.toThrow("hook /bin/sh");
+  await expect(launch([], [hook("kill -9 $$")])).rejects.toThrow("signal 9");
 }
 
 sanitizerTest(
@@ -45,16 +82,21 @@ sanitizerTest(
           options: ["rbind", "rro", "rslave"],
         },
         { destination: "/t", source: "tmpfs", type: "tmpfs", options: ["size=64k", "noexec"] },
+        { destination: "/mapped", source: lab.directory("mapped"), type: "bind", options: ["bind", "idmap"] },
       ],
       process: {
         Cwd: "/made",
         User: { UID: 5, GID: 6, AdditionalGids: [7, 8, 9] },
         Rlimits: [{ Type: "RLIMIT_NOFILE", Soft: 30n, Hard: 40n }],
         NoNewPrivileges: false,
+        IOPriority: { Class: "IOPRIO_CLASS_BE", Priority: 5 },
+        Scheduler: { Policy: "SCHED_BATCH", Nice: 3 },
       },
       linux: {
         UIDMappings: map,
         GIDMappings: map,
+        Personality: { Domain: "LINUX", Flags: [] },
+        TimeOffsets: { monotonic: { Secs: 1000n, Nanosecs: 5 }, boottime: { Secs: 2000n, Nanosecs: 0 } },
         MaskedPaths: ["/proc/keys", "/etc", "/proc/timer_list"],
         ReadonlyPaths: ["/proc/sys"],
         Sysctl: { "net.ipv4.ip_unprivileged_port_start": "80" },
@@ -89,6 +131,7 @@ sanitizerTest(
     expect(launched.terminal && (await readText(launched.terminal)).trim()).toBe("on a terminal");
     launched.terminal?.close();
     launched.pidfd.close();
+    await launchHooks(lab);
   },
   60_000,
 );
