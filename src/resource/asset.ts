@@ -34,6 +34,9 @@ const GUEST_LINKER = "ld-linux-x86-64.so.2";
 
 const DAY_MS = 24 * 3600 * 1000;
 const KEEP_UNUSED_MS = 14 * DAY_MS;
+/** What a start that was killed had unpacked so far; nobody takes so long. */
+const KEEP_UNFINISHED_MS = 3600 * 1000;
+const UNFINISHED = ".new-";
 
 /**
  * Kernel, initramfs and guest image as files below `<stateDir>/asset/<digest>/`, unpacked on first use. The digest
@@ -87,7 +90,7 @@ function hashExecutable(hasher: Bun.CryptoHasher): void {
 async function unpack(root: string, dir: string, signal?: AbortSignal): Promise<void> {
   await mkdir(root, { recursive: true, mode: 0o700 });
   await removeUnused(root);
-  const fresh = await mkdtemp(join(root, ".new-"));
+  const fresh = await mkdtemp(join(root, UNFINISHED));
   try {
     for (const name of ["vmlinux", "initrd"]) await unpackFile(name, join(fresh, name));
     await writeGuestImage(join(fresh, "guest.erofs"), signal);
@@ -144,7 +147,8 @@ async function removeUnused(root: string): Promise<void> {
   for (const name of await readdir(root)) {
     const path = join(root, name);
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > KEEP_UNUSED_MS) await rm(path, { recursive: true, force: true });
+    const kept = name.startsWith(UNFINISHED) ? KEEP_UNFINISHED_MS : KEEP_UNUSED_MS;
+    if (Date.now() - mtimeMs > kept) await rm(path, { recursive: true, force: true });
   }
 }
 

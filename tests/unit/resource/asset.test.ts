@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type EmbeddedFile, setEmbedded } from "#base/embedded.ts";
 import { ensureAssets } from "#resource/asset.ts";
 
@@ -95,6 +95,18 @@ describe("ensureAssets()", () => {
     const left = readdirSync(join(stateDir, "asset"));
     expect(left).toHaveLength(2);
     expect(left.map((name) => join(stateDir, "asset", name))).not.toContain(old);
+  });
+
+  test("what a killed start has left half-made goes an hour later", async () => {
+    const stateDir = join(dir, "killed");
+    const left = join(stateDir, "asset", ".new-left");
+    for (const path of [left, join(stateDir, "asset", ".new-busy")]) mkdirSync(path, { recursive: true });
+    const past = Date.now() / 1000 - 2 * 3600;
+    utimesSync(left, past, past);
+    embed("6");
+    const { kernelPath } = await ensureAssets(stateDir);
+    const names = readdirSync(join(stateDir, "asset")).sort();
+    expect(names).toEqual([".new-busy", basename(dirname(kernelPath))]);
   });
 
   test("leaves nothing half-made when a part is missing, and says that the executable is not complete", async () => {
