@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { check, E } from "#sys/errno.ts";
 import { Fd, O, readFd, writeFd } from "#sys/fd.ts";
 import { waitReadable } from "#sys/poller.ts";
@@ -10,6 +9,7 @@ const SOCK_RAW = 3;
 const ETH_P_ALL_BIG_ENDIAN = 0x0300;
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+const SIOCGIFINDEX = 0x8933;
 const IFF_UP = 1;
 const IFREQ_SIZE = 40;
 /** IEEE 802 local experimental ethertype, which the contract guest uses. */
@@ -30,7 +30,7 @@ export class PacketSocket implements Disposable {
     const address = Buffer.alloc(20);
     address.writeUInt16LE(AF_PACKET, 0);
     address.writeUInt16LE(ETH_P_ALL_BIG_ENDIAN, 2);
-    address.writeInt32LE(Number(readFileSync(`/sys/class/net/${interfaceName}/ifindex`, "utf8")), 4);
+    address.writeInt32LE(interfaceIndex(fd, interfaceName), 4);
     check(syscall(SYS.bind, fd, address, address.length), `Cannot bind to "${interfaceName}"`);
   }
 
@@ -72,4 +72,12 @@ function setUp(socket: number, interfaceName: string): void {
   check(syscall(SYS.ioctl, socket, SIOCGIFFLAGS, request), `Cannot read the flags of "${interfaceName}"`);
   request.writeInt16LE(request.readInt16LE(16) | IFF_UP, 16);
   check(syscall(SYS.ioctl, socket, SIOCSIFFLAGS, request), `Cannot set "${interfaceName}" up`);
+}
+
+/** In the network namespace of the socket, which /sys need not show. */
+function interfaceIndex(socket: number, interfaceName: string): number {
+  const request = Buffer.alloc(IFREQ_SIZE);
+  request.write(interfaceName, "latin1");
+  check(syscall(SYS.ioctl, socket, SIOCGIFINDEX, request), `Cannot find "${interfaceName}"`);
+  return request.readInt32LE(16);
 }

@@ -249,6 +249,12 @@ describe("a pod", () => {
   );
 });
 
+/** Whether a connection to a shim's socket is open: /proc/net/unix has its state in column 6, its path in 8. */
+function isConnected(): boolean {
+  const sockets = readFileSync("/proc/net/unix", "utf8").split("\n");
+  return sockets.some((line) => / 03 +\d+ \/run\/containerd\/s\//.test(line));
+}
+
 describe("a shim that dies", () => {
   containerdTest(
     "at any moment leaves nothing once containerd has cleaned up",
@@ -256,7 +262,8 @@ describe("a shim that dies", () => {
       for (const [index, delayMs] of [0, 150, 700, 4000].entries()) {
         const id = `dies${index}`;
         const run = host.startCtr([...host.runWords(id, ["-d"]), "sleep", "1000"]);
-        await until("a shim", () => host.shims().length > 0);
+        // containerd 1.6 does not clean up after a shim that it has not reached once.
+        await until("containerd and the shim", () => isConnected());
         await Bun.sleep(delayMs);
         for (const pid of host.shims()) process.kill(pid, "SIGKILL");
         await run.exited;
