@@ -63,6 +63,12 @@ const files: Readonly<Record<string, string>> = {
   "etc/os-release": 'ID=hako-lab\nNAME="hako lab"\nPRETTY_NAME="hako lab (L1)"\n',
 };
 
+/** What short calls that may block run on; the checkout brings it along, not its libraries. */
+const threadPool = join(
+  import.meta.dir,
+  "../../node_modules/@yuuang/ffi-rs-linux-x64-gnu/ffi-rs.linux-x64-gnu.node",
+);
+
 const ownFiles = join(import.meta.dir, "l1");
 
 /** Path of the image; it must only be opened for reading or as the base of a snapshot. */
@@ -92,7 +98,9 @@ async function filesToCopy(): Promise<ReadonlyMap<string, string>> {
   }
   copies.set("/usr/bin/busybox", requireTool("busybox"));
   copies.set("/usr/bin/bun", process.execPath);
-  for (const library of await librariesOf(process.execPath)) copies.set(library, library);
+  for (const program of [process.execPath, threadPool]) {
+    for (const library of await librariesOf(program)) copies.set(library, library);
+  }
   for (const name of ["init", "rc", "control", "shell", "inittab", "profile"]) {
     copies.set(`/etc/lab/${name}`, join(ownFiles, name));
   }

@@ -44,6 +44,7 @@ export async function makeHubDirectory(
   const { sign, publicJwk } = await makeSigningKey();
   const resources = {
     "default/key/kek": Buffer.alloc(32, 7).toString("base64"),
+    "default/key/volume": Buffer.from(crypto.getRandomValues(new Uint8Array(64))).toString("base64"),
     "default/key/signing": Buffer.from(JSON.stringify(publicJwk)).toString("base64"),
     "default/secret/password": Buffer.from("open sesame").toString("base64"),
     "default/secret/binary": Buffer.from([0, 255, 254]).toString("base64"),
