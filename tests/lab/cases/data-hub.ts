@@ -68,7 +68,7 @@ for (const [encryptionType, resource] of [
       await hub.secureMount(volume(device, { encryptionType, sourceType: "encrypted", key }));
       expect(readFileSync(join(mountPoint, "secret"), "utf8")).toBe(text);
     }
-  });
+  }, 85_000);
 }
 
 test("a device as the target, with a key that nobody keeps", async () => {
