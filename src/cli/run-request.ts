@@ -89,9 +89,9 @@ function buildSandboxSpec(input: Arguments, { id, hostname, memory, cpus }: Size
 }
 
 function parseNetwork(mode: string): NetworkMode {
-  if (mode === "none" || mode === "tap") return mode;
+  if (mode === "none" || mode === "tap" || mode === "nat") return mode;
   if (mode.startsWith("netns:/")) return mode as `netns:${string}`;
-  throw new HakoError("INVALID_ARGUMENT", `--net "${mode}": use none, tap or netns:/PATH`);
+  throw new HakoError("INVALID_ARGUMENT", `--net "${mode}": use none, tap, nat or netns:/PATH`);
 }
 
 /** MiB. */

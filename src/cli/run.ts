@@ -18,7 +18,8 @@ does not exist. A container that has stopped stays listed (hako ps -a) until "ha
 it wrote to its root file system is gone with its virtual machine.
 
 With --net tap the host has one end of the container's network at the first address of a small network of its own; the
-container's default route leads there. hako sets up neither address translation nor name servers. With --net netns:PATH the
+container's default route leads there. With --net nat the host also
+forwards to what it reaches itself, under its own address, and the container has the host's name servers. With --net netns:PATH the
 container gets the interfaces, addresses and routes of a network namespace that exists already.
 
 With --runtime linux there is NO virtual machine: the container is a set of processes on this host, in namespaces of its own, and
@@ -87,7 +88,7 @@ read-only image.`,
       name: "net",
       kind: "value",
       placeholder: "MODE",
-      help: "Network: none, tap or netns:PATH (default: none)",
+      help: "Network: none, tap, nat or netns:PATH (default: none)",
     },
     {
       name: "volume",

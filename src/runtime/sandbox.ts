@@ -6,10 +6,10 @@ import type { SandboxState } from "./state.ts";
 import type { Timeline } from "./timeline.ts";
 
 /**
- * `tap`: host and guest alone, by a network of their own. `netns:PATH`: the interfaces of a network namespace that
+ * `tap`: host and guest alone, by a network of their own. `nat`: the same, and what the host reaches beside. `netns:PATH`: the interfaces of a network namespace that
  * somebody has prepared, as a CNI plug-in does.
  */
-export type NetworkMode = "none" | "tap" | `netns:${string}`;
+export type NetworkMode = "none" | "tap" | "nat" | `netns:${string}`;
 
 /** A sandbox as asked for; plain data, so that it can travel to another process. */
 export interface SandboxSpec {

@@ -61,7 +61,7 @@ export type NetworkState =
   | { readonly mode: "none" }
   | { readonly mode: "netns"; readonly path: string; readonly interfaces: readonly string[] }
   | {
-      readonly mode: "tap";
+      readonly mode: "tap" | "nat";
       readonly tapName: string;
       readonly hostAddress: string;
       readonly guestAddress: string;

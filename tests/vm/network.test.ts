@@ -2,6 +2,7 @@
 import { afterAll, describe, expect } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { findNameServers } from "#resource/network/name-servers.ts";
 import { HakoHost, MACHINE_TIMEOUT_MS, machineTest } from "../support/hako-host.ts";
 import { busyboxImage } from "../support/images.ts";
 import { TestNamespace } from "../support/network-namespace.ts";
@@ -86,6 +87,36 @@ describe("--net netns", () => {
       const { stderr, code } = await host.run(words);
       expect(code).toBe(125);
       expect(stderr).toContain('Cannot open network namespace "/run/netns/no-such"');
+      expect(host.leftovers()).toEqual([]);
+    },
+    MACHINE_TIMEOUT_MS,
+  );
+});
+
+describe("--net nat", () => {
+  test(
+    "reaches what the host reaches, under the host's address, and has its name servers",
+    async () => {
+      await using outside = await TestNamespace.create();
+      const name = `hkt${process.pid % 100_000}`;
+      const { exitCode } = Bun.spawnSync(
+        ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns"].concat(
+          /\d+/.exec(outside.path)?.[0] ?? "",
+        ),
+      );
+      expect(exitCode).toBe(0);
+      Bun.spawnSync(["ip", "address", "add", "198.18.77.1/24", "dev", name]);
+      Bun.spawnSync(["ip", "link", "set", name, "up"]);
+      outside.run("ip", "address", "add", "198.18.77.2/24", "dev", "eth0");
+      outside.run("ip", "link", "set", "eth0", "up");
+      const image = await busyboxImage("oci");
+      const words = [
+        "ping -c1 -w20 198.18.77.2 | grep -o ' 0% packet loss'",
+        "cat /etc/resolv.conf 2>/dev/null",
+      ];
+      const outcome = await host.run(["run", "--rm", "--net", "nat", image, "sh", "-c", words.join("; ")]);
+      const servers = findNameServers() ?? "";
+      expect(outcome.stdout).toBe(` 0% packet loss\n${servers}`);
       expect(host.leftovers()).toEqual([]);
     },
     MACHINE_TIMEOUT_MS,

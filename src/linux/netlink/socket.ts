@@ -16,7 +16,8 @@ import {
 // linux/socket.h, linux/netlink.h
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
-const NETLINK_ROUTE = 0;
+/** Families of netlink: links, addresses and routes; packet filters. */
+const PROTOCOLS = { route: 0, netfilter: 12 } as const;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -36,6 +37,13 @@ const MAX_DUMP_MESSAGES = 100_000;
 /** A dump is taken again, at most so often, when the kernel's tables changed meanwhile. */
 const DUMP_TRIES = 10;
 
+/** One message of a batch. */
+export interface NetlinkRequest {
+  readonly type: number;
+  readonly flags: number;
+  readonly body: Uint8Array;
+}
+
 /**
  * A connection to rtnetlink of one network namespace. The kernel answers a request within the call that sends it,
  * so nothing here waits for a peer; all functions are synchronous. Not to be used from two places at once.
@@ -53,8 +61,9 @@ export class NetlinkSocket implements Disposable {
    * Opens a socket in the network namespace of the calling thread, or in the one whose descriptor is given; the
    * thread is back in its own when this returns. Throws PERMISSION_DENIED without the right to enter it.
    */
-  static open(namespaceFd?: number): NetlinkSocket {
-    const fd = namespaceFd === undefined ? openSocket() : insideNetwork(namespaceFd, openSocket);
+  static open(namespaceFd?: number, protocol: keyof typeof PROTOCOLS = "route"): NetlinkSocket {
+    const make = () => openSocket(PROTOCOLS[protocol]);
+    const fd = namespaceFd === undefined ? make() : insideNetwork(namespaceFd, make);
     try {
       setOption(fd, NETLINK_EXT_ACK);
       setOption(fd, NETLINK_CAP_ACK);
@@ -73,6 +82,32 @@ export class NetlinkSocket implements Disposable {
   change(type: number, flags: number, body: Uint8Array, action: string): void {
     const sequence = this.#send(type, flags | NLM_F.ACK, body, action);
     this.#collect(sequence, action);
+  }
+
+  /**
+   * Makes several changes at once, all or none, between the two messages that begin and end a batch of nfnetlink.
+   * Throws what the kernel says to the first that it refuses.
+   */
+  batch(
+    begin: NetlinkRequest,
+    changes: readonly NetlinkRequest[],
+    end: NetlinkRequest,
+    action: string,
+  ): void {
+    const messages = [begin, ...changes, end].map(({ type, flags, body }, index) => {
+      this.#sequence = (this.#sequence + 1) >>> 0;
+      const acknowledged = index > 0 && index <= changes.length ? NLM_F.ACK : 0;
+      return encodeMessage(type, flags | NLM_F.REQUEST | acknowledged, this.#sequence, body);
+    });
+    const last = this.#sequence - 1;
+    const bytes = Buffer.concat(messages);
+    const sent = check(
+      syscall(SYS.sendto, this.#fd.number, bytes, bytes.length, 0, address(), SOCKADDR_LENGTH),
+      action,
+    );
+    if (sent !== bytes.length) throw new HakoError("INTERNAL", `${action}: the kernel took ${sent} bytes`);
+    for (let sequence = last - changes.length + 1; sequence <= last; sequence++)
+      this.#collect(sequence, action);
   }
 
   /** Asks for one object. Throws as {@link change}. */
@@ -159,8 +194,8 @@ function address(): Buffer {
   return bytes;
 }
 
-function openSocket(): Fd {
-  const fd = syscall(SYS.socket, AF_NETLINK, SOCK_RAW | O.CLOEXEC, NETLINK_ROUTE);
+function openSocket(protocol: number): Fd {
+  const fd = syscall(SYS.socket, AF_NETLINK, SOCK_RAW | O.CLOEXEC, protocol);
   return new Fd(check(fd, "Cannot open a netlink socket"));
 }
 

@@ -1,8 +1,9 @@
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { HakoError } from "#base/error.ts";
 import type { Config } from "#config/config.ts";
 import { addAddress } from "#linux/netlink/address.ts";
 import { changeLink, lookupLink } from "#linux/netlink/link.ts";
+import { openMasquerade } from "#linux/netlink/masquerade.ts";
 import { NetlinkSocket } from "#linux/netlink/socket.ts";
 import { openTap, type Tap } from "#linux/tap.ts";
 import { findHostNetworks, type Subnet, SubnetPool } from "./subnet.ts";
@@ -22,23 +23,32 @@ export interface TapEndpoint extends Disposable {
 /**
  * Makes a TAP device and gives its host end the first address of a free subnet of the pool. The device's name is the
  * subnet's number: who has made the device has the subnet. Nothing persists: the device goes with its last descriptor,
- * however we and the monitor end. Throws RESOURCE_EXHAUSTED when no subnet is free, and what `openTap` throws.
+ * however we and the monitor end. With `masquerade` the guest reaches what the host reaches, under the host's address. Throws RESOURCE_EXHAUSTED when no subnet is free, and what `openTap` throws.
  */
-export function openTapEndpoint(network: Config["network"]): TapEndpoint {
+export function openTapEndpoint(
+  network: Config["network"],
+  { masquerade }: { readonly masquerade: boolean },
+): TapEndpoint {
+  using stack = new DisposableStack();
   const { tap, subnet } = claimSubnet(new SubnetPool(network.pool), network.pool);
-  try {
-    bringUp(tap.name, subnet, network.mtu);
-  } catch (error) {
-    tap[Symbol.dispose]();
-    throw error;
-  }
+  stack.use(tap);
+  bringUp(tap.name, subnet, network.mtu);
+  if (masquerade) stack.use(openWayOut(tap.name, subnet));
+  const held = stack.move();
   return {
     tap,
     subnet,
     macAddress: randomMac(),
     mtu: network.mtu,
-    [Symbol.dispose]: () => tap[Symbol.dispose](),
+    [Symbol.dispose]: () => held.dispose(),
   };
+}
+
+/** The host forwards from now on, also for others; that stays, because others may rely on it meanwhile. */
+function openWayOut(name: string, { guestAddress, prefixLength }: Subnet): Disposable {
+  const forwarding = "/proc/sys/net/ipv4/ip_forward";
+  if (readFileSync(forwarding, "utf8").trim() !== "1") writeFileSync(forwarding, "1");
+  return openMasquerade({ name, source: { address: guestAddress, prefixLength }, exceptLink: name });
 }
 
 function claimSubnet(pool: SubnetPool, text: string): { tap: Tap; subnet: Subnet } {

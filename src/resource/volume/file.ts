@@ -28,13 +28,14 @@ export const fileVolume: VolumeHandler = {
 };
 
 /** What every container finds in /etc about itself, unless it is given another file there. */
-export function prepareIdentityFiles(containerId: string, hostname: string): Volume[] {
+export function prepareIdentityFiles(containerId: string, hostname: string, resolvConf?: string): Volume[] {
   const hosts = `127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ${hostname}\n`;
   const file = (name: string, text: string) => {
     const guestPath = `${SHARED_DIR}/${containerId}-${name}`;
     return copied(copyOfText(text, guestPath), guestPath, { destination: `/etc/${name}` });
   };
-  return [file("hosts", hosts), file("hostname", `${hostname}\n`)];
+  const files = [file("hosts", hosts), file("hostname", `${hostname}\n`)];
+  return resolvConf === undefined ? files : [...files, file("resolv.conf", resolvConf)];
 }
 
 function copied(copy: GuestCopy, guestPath: string, mount: Parameters<typeof bindFrom>[1]): Volume {

@@ -14,6 +14,8 @@ export interface PlanOptions {
   readonly budget: PhaseBudget;
   /** Profiles of containers are left out. */
   readonly disableSeccomp: boolean;
+  /** For containers of images; absent: as the image has it. */
+  readonly resolvConf?: string | undefined;
 }
 
 /** Prepares what a container needs and settles what the agent is asked for. On failure nothing stays open. */
@@ -57,6 +59,7 @@ async function planImage(
       rootfs: { kind: "image", reference: request.image },
       mounts: volumes.map(mountOf),
       hostname,
+      ...(options.resolvConf !== undefined && { resolvConf: options.resolvConf }),
       ...(user !== undefined && { user }),
     },
     { ...options.volume, hugepageLimits: [] },

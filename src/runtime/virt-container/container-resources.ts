@@ -39,6 +39,8 @@ export interface ResourceRequest {
   readonly devices?: readonly Device[];
   /** For /etc/hosts and /etc/hostname, where no volume is in their place; absent: the container gets none. */
   readonly hostname?: string;
+  /** For /etc/resolv.conf, in the same way. */
+  readonly resolvConf?: string;
   /** `user[:group]`; the image's when absent. */
   readonly user?: string;
 }
@@ -65,7 +67,7 @@ export async function prepareContainerResources(
   const rootfs = await rootfsWork;
   const asked = await Promise.all(mountsWork);
   const taken = new Set(request.mounts.map(({ destination }) => destination));
-  const own = hostname === undefined ? [] : prepareIdentityFiles(id, hostname);
+  const own = hostname === undefined ? [] : prepareIdentityFiles(id, hostname, request.resolvConf);
   const volumes = [
     ...own.filter(({ mount }) => !taken.has(mount?.destination ?? "")),
     ...asked,

@@ -2,6 +2,7 @@ import type { AgentClient } from "#agent-client/client.ts";
 import type { Config } from "#config/config.ts";
 import type { NetworkRequest } from "#device/device.ts";
 import type { DeviceManager } from "#device/device-manager.ts";
+import { findNameServers } from "#resource/network/name-servers.ts";
 import { openTapEndpoint, type TapEndpoint } from "#resource/network/tap-endpoint.ts";
 import type { NetworkMode } from "#runtime/sandbox.ts";
 import type { NetworkState } from "#runtime/state.ts";
@@ -33,10 +34,15 @@ export interface NetworkContext {
 
 const NOTHING: InterfaceSet = { devices: [], async configureGuest() {} };
 
+/** A resolv.conf for containers whose network reaches the host's name servers. */
+export function guestNameServers(mode: NetworkMode): string | undefined {
+  return mode === "nat" ? findNameServers() : undefined;
+}
+
 /** Opens the host's ends. Whoever takes a device disposes of it by its owner. */
 export function openGuestNetwork(mode: NetworkMode, context: NetworkContext): GuestNetwork {
   const { config } = context;
-  if (mode === "tap") return openPrivateLink(config.network);
+  if (mode === "tap" || mode === "nat") return openPrivateLink(config.network, mode);
   if (mode === "none" || config.runtime.disableNewNetns) {
     return { ...NOTHING, state: { mode: "none" }, findLater: () => NOTHING, [Symbol.dispose]() {} };
   }
@@ -57,13 +63,13 @@ export async function plugInterfaces(
   if (interfaces.devices.length > 0) await interfaces.configureGuest(agent, signal);
 }
 
-/** Host and guest alone. */
-function openPrivateLink(config: Config["network"]): GuestNetwork {
-  const endpoint = openTapEndpoint(config);
+/** A link between host and guest; with `nat` the host forwards what the guest sends elsewhere. */
+function openPrivateLink(config: Config["network"], mode: "tap" | "nat"): GuestNetwork {
+  const endpoint = openTapEndpoint(config, { masquerade: mode === "nat" });
   const { tap, subnet, macAddress, mtu } = endpoint;
   const tapFds = tap.queues.map(({ number }) => number);
   return {
-    state: { mode: "tap", tapName: tap.name, macAddress, ...subnet },
+    state: { mode, tapName: tap.name, macAddress, ...subnet },
     devices: [{ tapFds, macAddress, mtu, owner: endpoint }],
     configureGuest: (agent, signal) => configure(agent, endpoint, signal),
     findLater: () => NOTHING,

@@ -29,8 +29,8 @@ import { openCgroup } from "./host-cgroup.ts";
 import { openMachineFiles } from "./machine-files.ts";
 import { kernelParams, type MachinePlan, machineType, sizeWithin } from "./machine-plan.ts";
 import { MachineSizing } from "./machine-sizing.ts";
+import { type PlannedSandbox, planOptions, volumePlace } from "./plan-options.ts";
 import { prepareSandboxVolumes } from "./sandbox-volumes.ts";
-import { shareOptions } from "./share-options.ts";
 
 const log = logger("sandbox");
 
@@ -99,10 +99,8 @@ export class VirtSandbox implements Sandbox {
     );
     await using undo = new AsyncDisposableStack();
     undo.defer(() => void this.#adding.delete(request.id));
-    const { containerMemory } = this.#plan;
-    const volume = await this.#volumePlace();
-    const { disableGuestSeccomp: disableSeccomp } = this.#context.config.runtime;
-    const preparing = planInTime(request, { containerMemory, volume, budget, disableSeccomp }, signal);
+    const options = planOptions(await this.#planned(), this.#plan);
+    const preparing = planInTime(request, { ...options, budget }, signal);
     const planned = await this.timeline.measure("image", preparing);
     const resources = this.#cleanup.use(planned.resources);
     const failed = undo.use(new AsyncDisposableStack());
@@ -142,7 +140,7 @@ export class VirtSandbox implements Sandbox {
     for (const disk of files.disks) {
       await this.#devices.addDisk({ ...disk, id: disk.serial, readOnly: true }, signal);
     }
-    const place = { ...(await this.#volumePlace()), hugepageLimits: [] };
+    const place = { ...volumePlace(await this.#planned()), hugepageLimits: [] };
     const preparing = prepareSandboxVolumes(this.#spec, config.runtime.sandboxBindMounts, place, signal);
     const volumes = this.#cleanup.use(await preparing);
     for (const disk of volumes.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
@@ -296,16 +294,9 @@ export class VirtSandbox implements Sandbox {
     await this.#cleanup.disposeAsync();
   }
 
-  async #volumePlace() {
-    const { config, paths } = this.#context;
+  async #planned(): Promise<PlannedSandbox> {
     const choice = await this.#hypervisor;
-    const type = machineType(this.#spec, config, choice.hypervisor.name);
-    return {
-      sharedShm: this.#spec.sharedShmMib !== undefined,
-      stateDir: paths.stateDir,
-      emptyDirMode: config.runtime.emptydirMode,
-      share: shareOptions(choice, type, this.dir, config),
-    };
+    return { spec: this.#spec, choice, runDir: this.dir, context: this.#context };
   }
 
   get #subject(): string {
