@@ -85,7 +85,7 @@ describe("start", () => {
       annotations: { "io.katacontainers.config.runtime.hypervisor_name": "no-such-monitor" },
     }));
     using shim = await host.start("odd", bundle);
-    expect(await codeOf(shim.task.create({ id: "odd", bundle }))).not.toBe("OK");
+    await expect(shim.task.create({ id: "odd", bundle })).rejects.toThrow("no-such-monitor");
     expect(await codeOf(shim.task.create({ id: "odd", bundle: "/no/such/bundle" }))).toBe("NOT_FOUND");
     expect(await codeOf(shim.task.state({ id: "odd" }))).toBe("NOT_FOUND");
     expect(await codeOf(shim.sandbox.startSandbox({ sandboxId: "odd" }))).toBe("FAILED_PRECONDITION");
