@@ -18,15 +18,15 @@ does not exist. A container that has stopped stays listed (hako ps -a) until "ha
 it wrote to its root file system is gone with its virtual machine.
 
 With --net tap the host has one end of the container's network at the first address of a small network of its own; the
-container's default route leads there. With --net nat the host also
-forwards to what it reaches itself, under its own address, and the container has the host's name servers. With --net netns:PATH the
-container gets the interfaces, addresses and routes of a network namespace that exists already.
+container's default route leads there. With --net nat the host also forwards to what it reaches itself, under its own
+address, and the container has the host's name servers. With --net netns:PATH the container gets the interfaces,
+addresses and routes of a network namespace that exists already.
 
 With --runtime linux there is NO virtual machine: the container is a set of processes on this host, in namespaces of its own, and
 shares the host's kernel with everything else. Use it for trying things and for tests, not for code that nobody trusts.
 
-A file given with --volume is copied into the container when it starts. A directory needs ":ro" and is packed into a
-read-only image.`,
+A file given with --volume is copied into the container when it starts. A directory with ":ro" is packed into a read-only
+image; without, it is shared, for which the host needs virtiofsd. A block device becomes one of the container.`,
   options: [
     { name: "rm", kind: "flag", help: "Forget the container when it has stopped" },
     { name: "detach", short: "d", kind: "flag", help: "Run in the background and print the container's id" },

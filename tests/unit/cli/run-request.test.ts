@@ -38,6 +38,13 @@ describe("parseRunRequest()", () => {
     expect(() => parse("--cpus", "-1", "i")).toThrow("--cpus -1 is not a number of CPUs");
   });
 
+  test("the network is one of four kinds", () => {
+    for (const mode of ["none", "tap", "nat", "netns:/run/netns/a"])
+      expect(parse("--net", mode, "i").sandbox.network as string).toBe(mode);
+    for (const mode of ["bridge", "netns:", "netns:a", "host"])
+      expect(() => parse("--net", mode, "i")).toThrow(`--net "${mode}": use none, tap, nat or netns:/PATH`);
+  });
+
   test("volumes are absolute on both sides", () => {
     const { container } = parse("-v", "./a:/b", "-v", "/c/../d:/e/:ro", "i");
     expect(container.volumes).toEqual([
