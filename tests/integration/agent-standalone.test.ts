@@ -10,6 +10,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readMountTable } from "#linux/mount.ts";
@@ -181,6 +182,20 @@ describe("an agent on a host", () => {
     expect(JSON.parse(many.stdout)).toMatchObject({ calls: 200, failed: 0 });
   });
 
+  agentTest("is reached through a monitor's vsock socket as well", async () => {
+    const path = join(base, "monitor.sock");
+    using _monitor = serveHybridVsock(path, socket);
+    const { stdout, code } = await hako(
+      "agent-ctl",
+      "--server-addr",
+      `hvsock://${path}:1024`,
+      "--json",
+      "Check",
+    );
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).response).toEqual({ status: 1 });
+  });
+
   agentTest("ends with SIGTERM and leaves the host as it was", async () => {
     child?.kill("SIGTERM");
     expect(await child?.exited).toBe(0);
@@ -188,6 +203,22 @@ describe("an agent on a host", () => {
     expect(existsSync(socket)).toBe(false);
   });
 });
+
+/** What Firecracker and Cloud Hypervisor offer: after `CONNECT PORT` the bytes are the guest's, here another socket's. */
+function serveHybridVsock(path: string, target: string): Disposable {
+  const server = createServer((client) => {
+    client.once("data", (line) => {
+      if (line.toString() !== "CONNECT 1024\n") {
+        client.destroy();
+        return;
+      }
+      const agent = connect(target);
+      client.write("OK 1073741824\n");
+      client.pipe(agent).pipe(client);
+    });
+  }).listen(path);
+  return { [Symbol.dispose]: () => void server.close() };
+}
 
 /** Where an agent keeps what it runs: the only place below which it makes mounts. */
 function runDirectoryOf(pid: number): string {

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { HakoError } from "#base/error.ts";
 import { ExternalHub } from "#cdh/external/hub.ts";
 import { openOwnHub } from "#cdh/own/open.ts";
 import { closeDataHub, dataHub, type HubOptions, openDataHub } from "#cdh/process-hub.ts";
@@ -105,6 +106,14 @@ describe("an external hub", () => {
     const cancelled = failure(hub.getResource(password, stop.signal));
     stop.abort();
     expect((await cancelled).code).toBe("CANCELLED");
+  });
+
+  test("that is not there is named, with what the last attempt found", async () => {
+    const socket = join(base, "nobody.sock");
+    await using hub = new ExternalHub({ socket, timeoutMs: 100, imagePullTimeoutMs: 100 });
+    const error = await hub.getResource(password).catch((caught: unknown) => caught);
+    expect(error).toMatchObject({ code: "DEADLINE_EXCEEDED" });
+    expect((error as HakoError).fullMessage).toContain(`Cannot connect to "${socket}"`);
   });
 
   test("that is closed ends the calls under way", async () => {

@@ -19,12 +19,18 @@ export class SharedConnection implements Disposable {
   readonly #path: string;
   readonly #stop = new AbortController();
   #client: Promise<TtrpcClient> | undefined;
+  #failure: HakoError | undefined;
 
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** The connection, once there is one. Throws the signal's reason, with the last failure as its cause. */
+  /** Why the last attempt failed; undefined after one that did not. */
+  get failure(): HakoError | undefined {
+    return this.#failure;
+  }
+
+  /** The connection, once there is one. Throws CANCELLED with the signal, UNAVAILABLE once disposed. */
   async client(signal: AbortSignal): Promise<TtrpcClient> {
     this.#client ??= this.#connect();
     return await abortable(this.#client, signal);
@@ -42,9 +48,11 @@ export class SharedConnection implements Disposable {
         this.#stop.signal.throwIfAborted();
         const client = new TtrpcClient(await socketStream(await unixConnect(this.#path, this.#stop.signal)));
         void client.closed.then((error) => this.#lost(error));
+        this.#failure = undefined;
         return client;
       } catch (error) {
         if (this.#stop.signal.aborted) throw this.#stop.signal.reason;
+        this.#failure = HakoError.from(error);
         log.debug("the data hub does not answer", { socket: this.#path, error, nextMs: wait });
       }
       await abortable(Bun.sleep(wait), this.#stop.signal).catch(() => {});

@@ -115,9 +115,11 @@ export class ExternalHub implements DataHub {
       return await withDeadline(limit, what, (signal) => this.#attempt(effect, signal, limit, make), outer);
     } catch (caught) {
       const error = HakoError.from(caught);
-      throw new HakoError(error.code, `Cannot ${what} by the confidential data hub ${this.place}`, {
-        cause: error,
-      });
+      const { failure } = this.#connection;
+      const late = error.code === "DEADLINE_EXCEEDED" && failure !== undefined;
+      const cause = late ? new HakoError(error.code, error.message, { cause: failure }) : error;
+      const message = `Cannot ${what} by the confidential data hub ${this.place}`;
+      throw new HakoError(error.code, message, { cause });
     }
   }
 
