@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <net/if.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +251,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		seeds_write(folder);
 		exit(0);
 	}
+	signal(SIGPIPE, SIG_IGN);
 	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "hako-control-fuzz-%d", getpid());
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 4) < 0 ||

@@ -12,7 +12,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <net/if.h>
-#include <stdarg.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -403,6 +403,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		seeds_write(folder);
 		exit(0);
 	}
+	/* As main does: whoever reads a console may go away. */
+	signal(SIGPIPE, SIG_IGN);
 	/* An abstract address: its first byte is 0, and there is no file. */
 	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "hako-fuzz-%d", getpid());
 	memset(host_fds, -1, sizeof(host_fds));
