@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { AgentChannel, Hypervisor, Machine, MachineSpec } from "#hypervisor/hypervisor.ts";
+import type { AgentChannel, Hypervisor, Machine, MachineSpec, RestoreSpec } from "#hypervisor/hypervisor.ts";
 import { claimGuestCid } from "#linux/vhost-vsock.ts";
 import { O, openFd } from "#sys/fd.ts";
 import { unixListen } from "#sys/socket.ts";
@@ -29,6 +29,7 @@ export class MachineFixture implements AsyncDisposable {
   readonly spec: MachineSpec;
   readonly #resources: DisposableStack;
   #machine: Machine | undefined;
+  #restore: RestoreSpec | undefined;
   #guest: GuestChannel | undefined;
 
   private constructor(subject: ContractSubject, initramfs: string, changes: Partial<MachineSpec>) {
@@ -56,9 +57,24 @@ export class MachineFixture implements AsyncDisposable {
     return new MachineFixture(subject, await contractInitramfs(), changes);
   }
 
+  /** A machine that is restored from what `Machine.save` wrote. */
+  static async restored(
+    subject: ContractSubject,
+    snapshotDir: string,
+    memory: RestoreSpec["memory"],
+    devices: MachineSpec["devices"] = [],
+  ): Promise<MachineFixture> {
+    const fixture = await MachineFixture.make(subject);
+    const { id, runDir, agent } = fixture.spec;
+    fixture.#restore = { id, runDir, snapshotDir, agent, devices, memory };
+    return fixture;
+  }
+
   /** The machine, created at the first call. */
   async machine(signal?: AbortSignal): Promise<Machine> {
-    this.#machine ??= await this.hypervisor.create(this.spec, signal);
+    this.#machine ??= await (this.#restore
+      ? this.hypervisor.restore(this.#restore, signal)
+      : this.hypervisor.create(this.spec, signal));
     return this.#machine;
   }
 

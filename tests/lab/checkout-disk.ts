@@ -4,11 +4,15 @@ import { dirname, join, relative } from "node:path";
 import { contractInitramfs } from "../support/contract-guest.ts";
 import { deviceGuestInitramfs } from "../support/device-guest.ts";
 import { workFolder } from "./cache.ts";
+import { labKernel } from "./kernel.ts";
 import { makeExt4 } from "./tool.ts";
 
 export const checkout = join(import.meta.dir, "../..");
 
 const SIZE_MIB = 1024;
+
+/** Debian's cloud kernel in L1's copy of the checkout. */
+export const stockKernel = "dist/test/vmlinuz-stock";
 
 const parts = [
   "package.json",
@@ -35,6 +39,9 @@ export async function checkoutDisk(): Promise<number> {
   const work = workFolder();
   try {
     const tree = join(work, "tree");
+    // Debian's kernel, which runs L1, is a guest's as well.
+    mkdirSync(join(tree, "dist/test"), { recursive: true });
+    cpSync((await labKernel()).image, join(tree, stockKernel));
     for (const part of [...parts, ...(await fixtures()), ...runtimePackages()]) copyPart(tree, part);
     const image = join(work, "checkout.ext4");
     await makeExt4(tree, image, SIZE_MIB);

@@ -74,7 +74,7 @@ export class GuestChannel implements Disposable {
 
   /** Tries until the guest listens. */
   static async #untilUp(connect: () => Promise<Fd>): Promise<GuestChannel> {
-    const end = performance.now() + 100_000;
+    const end = performance.now() + 200_000;
     for (;;) {
       try {
         return new GuestChannel(await socketStream(await connect()));

@@ -317,7 +317,11 @@ static void vsock_close(struct hako_virtio *v)
 
 static void vsock_resume(struct hako_virtio *v)
 {
+	int ret = event_deliver(vsock_of(v));
+
 	hako_vsock_listen(vsock_of(v), true);
+	if (ret < 0)
+		hako_virtio_break(v, ret);
 }
 
 static void vsock_quiesce(struct hako_virtio *v)

@@ -1,10 +1,9 @@
-import { fsyncSync, ftruncateSync, writeFileSync } from "node:fs";
+import { fsync, fsyncSync, ftruncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { HakoError } from "#base/error.ts";
 import { version } from "#base/version.ts";
-import { check } from "#sys/errno.ts";
 import { type Fd, O, openFd } from "#sys/fd.ts";
-import { SYS, syscallBlocking } from "#sys/syscall.ts";
 import type { VirtualMachine } from "#vmm/virtual-machine.ts";
 import {
   decodeSections,
@@ -92,7 +91,7 @@ function memoryPlan(vm: VirtualMachine, { memory, devices }: MachineRecord) {
 }
 
 async function flush(file: Fd): Promise<void> {
-  check(await syscallBlocking(SYS.fsync, file.number), "Cannot write a snapshot to disk");
+  await promisify(fsync)(file.number);
 }
 
 function writeState(path: string, bytes: Uint8Array): void {
