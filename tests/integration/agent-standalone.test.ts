@@ -28,7 +28,7 @@ afterAll(() => rmSync(base, { recursive: true, force: true }));
 
 const main = join(checkout, "src/main.ts");
 const cgroupMount = () => readMountTable().find(({ fstype }) => fstype === "cgroup2")?.mountPoint ?? "";
-const agentCgroups = () => readdirSync(cgroupMount()).filter((name) => name.startsWith("hako-agent-"));
+const agentCgroups = () => readdirSync(cgroupMount()).filter((name) => name.startsWith("hako-host-agent-"));
 
 interface Outcome {
   readonly code: number;
@@ -64,7 +64,7 @@ function hostState() {
     hostname: readFileSync("/proc/sys/kernel/hostname", "utf8"),
     forwarding: readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8"),
     cgroups: agentCgroups(),
-    runDirectories: readdirSync(tmpdir()).filter((name) => name.startsWith("hako-agent-")),
+    runDirectories: readdirSync(tmpdir()).filter((name) => name.startsWith("hako-host-agent-")),
   };
 }
 
@@ -224,7 +224,7 @@ function serveHybridVsock(path: string, target: string): Disposable {
 function runDirectoryOf(pid: number): string {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
   expect(children).not.toBe("");
-  return join(tmpdir(), readdirSync(tmpdir()).find((name) => name.startsWith("hako-agent-")) ?? "");
+  return join(tmpdir(), readdirSync(tmpdir()).find((name) => name.startsWith("hako-host-agent-")) ?? "");
 }
 
 describe("an agent that cannot start says why", () => {

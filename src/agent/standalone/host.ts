@@ -97,7 +97,7 @@ function checkPolicy(policy: string | undefined): void {
 }
 
 function makeRunDirectory(undo: AsyncDisposableStack): string {
-  const path = mkdtempSync(join(tmpdir(), "hako-agent-"));
+  const path = mkdtempSync(join(tmpdir(), "hako-host-agent-"));
   undo.defer(() => {
     try {
       rmSync(path, { recursive: true });
@@ -109,7 +109,7 @@ function makeRunDirectory(undo: AsyncDisposableStack): string {
 }
 
 function makeCgroup(mount: string, undo: AsyncDisposableStack): string {
-  const path = join(mount, `hako-agent-${process.pid}`);
+  const path = join(mount, `hako-host-agent-${process.pid}`);
   mkdirSync(path);
   undo.defer(() => {
     if (removeCgroupTree(path) < 0) log.warn("cannot remove the cgroup", { path });
