@@ -62,6 +62,20 @@ function processesOf(path: string): string[] {
   return pids.map((pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim());
 }
 
+/** The CPUs that the vCPU threads of a cgroup's monitor may use; QEMU names them. */
+function vcpuAffinities(path: string): string[] {
+  const { unified, legacy } = findCgroupLayout();
+  const pids = readFileSync(`${legacy[0]?.directory ?? unified}${path}/cgroup.procs`, "utf8")
+    .trim()
+    .split("\n");
+  return pids.flatMap((pid) =>
+    readdirSync(`/proc/${pid}/task`)
+      .map((tid) => readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8"))
+      .filter((status) => /^Name:\s+CPU \d+\//m.test(status))
+      .map((status) => /^Cpus_allowed_list:\s+(.*)$/m.exec(status)?.[1] ?? ""),
+  );
+}
+
 const script = `while sleep 0.3; do echo "mem $(grep MemTotal /proc/meminfo | grep -o '[0-9]*')"; echo "eth $(ip -o -4 addr | grep -o '192.0.2.[0-9]*/24\\|198.51.100.[0-9]*/24' | tr '\\n' ' ')"; done`;
 
 containerdTest(
@@ -75,7 +89,7 @@ containerdTest(
     const settings = join(host.hako.dir, "configuration.toml");
     writeFileSync(
       settings,
-      "[runtime]\nstatic_sandbox_resource_mgmt = false\n[hypervisor.qemu]\ndefault_memory = 256\ndefault_maxmemory = 1024\n",
+      "[runtime]\nstatic_sandbox_resource_mgmt = false\nenable_vcpus_pinning = true\n[hypervisor.qemu]\ndefault_memory = 256\ndefault_maxmemory = 1024\n",
     );
     const bundle = await host.bundle("pod", script, (config: Spec) => ({
       ...config,
@@ -83,6 +97,7 @@ containerdTest(
       linux: {
         ...config.linux,
         cgroupsPath: cgroup,
+        resources: { cpu: { cpus: "0" } },
         namespaces: [...(config.linux?.namespaces ?? []), { type: "network", path: pod.path }],
       },
     }));
@@ -99,6 +114,9 @@ containerdTest(
 
     await lines.until(/^eth 192\.0\.2\.2\/24 198\.51\.100\.2\/24/m);
     expect(processesOf(cgroup)).toEqual([expect.stringMatching(/^qemu/)]);
+
+    // One vCPU and one CPU: its thread is bound to that.
+    expect(vcpuAffinities(cgroup)).toEqual(["0"]);
 
     const before = Number(await lines.until(/^mem (\d+)$/m));
     const resources = { memory: { limit: 200 * 1024 * 1024 } };

@@ -10,9 +10,11 @@ import type { Volume, VolumePlace } from "./volume.ts";
 /** Where the guest finds them, each under its last name, as with Kata. */
 const DIRECTORY = `${SHARED_DIR}/sandbox-mounts`;
 
+const READ_ONLY = '"sandbox_bind_mounts" are read-only';
+
 /**
  * `sandbox_bind_mounts` of the configuration: files and directories of the host that the guest sees, for its own use
- * and not its containers'. Entries are `/path` or `/path:ro`; `:rw` is refused, as with directories of containers.
+ * and not its containers'. Entries are `/path` or `/path:ro`; a directory with `:rw` is refused.
  * Throws INVALID_ARGUMENT naming the entry, ALREADY_EXISTS for two with one last name.
  */
 export async function prepareSandboxMounts(
@@ -33,7 +35,7 @@ export async function prepareSandboxMounts(
       );
     names.add(name);
     const mount = mountOf({ hostPath: path, guestPath: `${DIRECTORY}/${name}`, readOnly });
-    const here = { ...place, containerId: "sandbox", index };
+    const here = { ...place, share: READ_ONLY, containerId: "sandbox", index };
     volumes.push(stack.use(await prepare(path, mount, here, signal)));
   }
   stack.move();
