@@ -77,9 +77,10 @@ gccTest(
     using directory = new TemporaryDirectory();
     const program = join(directory.path, "request-fuzz");
     const flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"];
-    const sources = ["tests/fixtures/request-fuzz.c", "native/init/reader.c", "native/init/request.c"].map(
-      (file) => join(root, file),
-    );
+    const sources = [
+      "tests/fixtures/request-fuzz.c",
+      ...["reader", "request", "field_process", "field_container"].map((name) => `native/init/${name}.c`),
+    ].map((file) => join(root, file));
     const built = Bun.spawnSync(["gcc", ...flags, "-fsanitize=address,undefined", "-o", program, ...sources]);
     expect([built.exitCode, built.stderr.toString()]).toEqual([0, ""]);
     const files = seeds().map((bytes, index) => {
