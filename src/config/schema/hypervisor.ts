@@ -11,7 +11,7 @@ export interface HypervisorDefaults {
   readonly machineType: string;
   /** Globs that a path given by an annotation must match. */
   readonly validPaths: readonly string[];
-  readonly blockDriver: string;
+  readonly blockDriver: "virtio-blk-pci" | "virtio-blk-mmio";
   readonly sharedFs: "virtio-fs" | "none";
   readonly maxVcpus: number;
 }
@@ -25,9 +25,9 @@ const DEFAULT_ANNOTATIONS = [
   "default_memory",
 ];
 
-/** `[hypervisor.<name>]`: every monitor has the same keys. */
-export function hypervisorTable(defaults: HypervisorDefaults) {
-  return v.object({
+/** Every monitor has the same keys. */
+function hypervisorKeys(defaults: HypervisorDefaults) {
+  return {
     path: text(
       "The monitor's executable; empty: searched in PATH and in the usual directories, or the built-in one.",
       "",
@@ -91,6 +91,28 @@ export function hypervisorTable(defaults: HypervisorDefaults) {
       }),
       {},
     ),
+  };
+}
+
+const QEMU: HypervisorDefaults = {
+  machineType: "microvm",
+  validPaths: ["/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/opt/kata/bin/qemu-system-*"],
+  blockDriver: "virtio-blk-pci",
+  sharedFs: "virtio-fs",
+  maxVcpus: 0,
+};
+
+const keys = hypervisorKeys(QEMU);
+
+/** `[hypervisor.<name>]`; the keys are made once for all monitors, because that is most of the time of loading a file. */
+function hypervisorTable(defaults: HypervisorDefaults) {
+  return v.object({
+    ...keys,
+    valid_hypervisor_paths: v.optional(keys.valid_hypervisor_paths.wrapped, [...defaults.validPaths]),
+    machine_type: v.optional(keys.machine_type.wrapped, defaults.machineType),
+    default_maxvcpus: v.optional(keys.default_maxvcpus.wrapped, defaults.maxVcpus),
+    block_device_driver: v.optional(keys.block_device_driver.wrapped, defaults.blockDriver),
+    shared_fs: v.optional(keys.shared_fs.wrapped, defaults.sharedFs),
   });
 }
 
@@ -106,16 +128,7 @@ export const hypervisorTables = v.object({
     }),
     {},
   ),
-  qemu: v.optional(
-    hypervisorTable({
-      machineType: "microvm",
-      validPaths: ["/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/opt/kata/bin/qemu-system-*"],
-      blockDriver: "virtio-blk-pci",
-      sharedFs: "virtio-fs",
-      maxVcpus: 0,
-    }),
-    {},
-  ),
+  qemu: v.optional(hypervisorTable(QEMU), {}),
   clh: v.optional(
     hypervisorTable({
       machineType: "",

@@ -21,7 +21,7 @@ export function storageKeys(defaults: HypervisorDefaults) {
       annotation: true,
       without: "root file systems are disks",
     }),
-    block_device_driver: choice("How disks are attached.", defaults.blockDriver as "virtio-blk-pci", {
+    block_device_driver: choice("How disks are attached.", defaults.blockDriver, {
       options: [
         "virtio-blk-pci",
         "virtio-blk-mmio",
