@@ -5,7 +5,8 @@ import { toProtoSpec } from "#agent-client/spec.ts";
 import type { Spec } from "#oci/runtime-spec.ts";
 import { AgentProcess, agentProcessMissing } from "../support/agent-process.ts";
 import { compileStatic, TemporaryDirectory } from "../support/container.ts";
-import { plainSpec, type RuntimeCase, type RuntimeName, runtimeCases } from "../support/runtime-table.ts";
+import { plainSpec, type RuntimeCase, type RuntimeName } from "../support/runtime-case.ts";
+import { runtimeCases } from "../support/runtime-table.ts";
 import { testIf } from "../support/skip.ts";
 
 const missing = agentProcessMissing();

@@ -11,7 +11,7 @@ import { AgentProcess, agentProcessMissing } from "../support/agent-process.ts";
 import { TemporaryDirectory } from "../support/container.ts";
 import { busyboxImage } from "../support/images.ts";
 import { interleave, printResult, runCommand, summarize } from "../support/measure.ts";
-import { plainSpec } from "../support/runtime-table.ts";
+import { plainSpec } from "../support/runtime-case.ts";
 
 const ROUNDS = Number(process.argv[2] ?? 30);
 const CALLS = 2000;

@@ -1,7 +1,7 @@
 import { toProtoSpec } from "#agent-client/spec.ts";
 import type { AgentServiceDefinition } from "#proto/agent.ts";
 import { rootStorages } from "./agent-process.ts";
-import { plainSpec } from "./runtime-table.ts";
+import { plainSpec } from "./runtime-case.ts";
 
 export type AgentCall = keyof typeof AgentServiceDefinition.methods;
 
