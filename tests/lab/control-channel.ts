@@ -4,7 +4,10 @@ import type { Reply, Request } from "./l1/protocol.ts";
 export interface RunOptions {
   /** Then the command and its session are killed, and `run` throws LabHung. 60 s when absent. */
   readonly timeoutMs?: number;
-  /** A command that prints nothing for so long stands still: `run` throws LabHung and leaves it as it is. No limit when absent. */
+  /**
+   * A command that prints nothing for so long, by the clock of `Patience`, stands still: `run`
+   * throws LabHung and leaves it as it is. No limit when absent.
+   */
   readonly quietMs?: number;
   readonly stdin?: string | Uint8Array;
   /** On top of HOME, PATH and TERM. */
@@ -32,9 +35,11 @@ export interface Patience {
   readonly pingMs: number;
   /** A machine of which nothing was heard for so long, several pings notwithstanding, hangs. */
   readonly silenceMs: number;
+  /** The clock, in milliseconds: one that goes slower on a busy host (shared-clock.ts) is fair to a machine there. */
+  readonly now: () => number;
 }
 
-const PATIENCE: Patience = { pingMs: 5000, silenceMs: 40_000 };
+const PATIENCE = { pingMs: 5000, silenceMs: 40_000 };
 /** For the end of a command that was killed. */
 const KILL_TIMEOUT_MS = 15_000;
 const MAX_OUTPUT = 16 * 2 ** 20;
@@ -68,12 +73,13 @@ export class ControlChannel {
   #socket: Bun.Socket | undefined;
   #unsent = Buffer.alloc(0);
   #partialLine: Buffer[] = [];
-  #lastHeard = performance.now();
+  #lastHeard: number;
   #failure: Error | undefined;
   #nextId = 1;
 
   private constructor(patience: Patience) {
     this.#patience = patience;
+    this.#lastHeard = patience.now();
     this.ready = this.#ready.promise;
     this.ready.catch(() => {});
     this.#pings = setInterval(() => this.#ping(), patience.pingMs);
@@ -81,8 +87,8 @@ export class ControlChannel {
   }
 
   /** Takes over `fd`, one end of a pair of stream sockets. */
-  static async open(fd: number, patience = PATIENCE): Promise<ControlChannel> {
-    const channel = new ControlChannel(patience);
+  static async open(fd: number, patience: Partial<Patience> = {}): Promise<ControlChannel> {
+    const channel = new ControlChannel({ ...PATIENCE, now: () => performance.now(), ...patience });
     channel.#socket = await adoptSocket({
       fd,
       socket: { data: (_, chunk) => channel.#receive(chunk), drain: () => channel.#flush() },
@@ -97,9 +103,9 @@ export class ControlChannel {
     const { stdin = "", env = {}, cwd = "/hako", onOutput } = options;
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>();
-    const lastOutput = performance.now();
+    const lastOutput = this.#patience.now();
     const running = { stdout: [], stderr: [], length: 0, lastOutput, quietMs, onOutput, resolve, reject };
-    if (this.#running.size === 0) this.#lastHeard = performance.now();
+    if (this.#running.size === 0) this.#lastHeard = this.#patience.now();
     this.#running.set(id, running);
     this.#send({ kind: "run", id, argv, env, cwd, stdin: Buffer.from(stdin).toString("base64") });
     const what = `"${argv.join(" ")}" did not end within ${timeoutMs / 1000} s`;
@@ -136,7 +142,7 @@ export class ControlChannel {
 
   #ping(): void {
     if (this.#running.size === 0) return;
-    const silence = performance.now() - this.#lastHeard;
+    const silence = this.#patience.now() - this.#lastHeard;
     if (silence > this.#patience.silenceMs)
       this.fail(new LabHung(`L1 was silent for ${Math.round(silence / 1000)} s`));
     else this.#send({ kind: "ping" });
@@ -144,14 +150,14 @@ export class ControlChannel {
   }
 
   #checkQuiet({ lastOutput, quietMs, stdout, stderr, reject }: Running): void {
-    const quiet = performance.now() - lastOutput;
+    const quiet = this.#patience.now() - lastOutput;
     if (quiet < quietMs) return;
     const printed = lastLines(joined([...stdout, ...stderr]), 5);
     reject(new LabHung(`Nothing was printed for ${Math.round(quiet / 1000)} s after:\n${printed}`));
   }
 
   #receive(chunk: Buffer): void {
-    this.#lastHeard = performance.now();
+    this.#lastHeard = this.#patience.now();
     let rest = chunk;
     for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n")) {
       const line = Buffer.concat([...this.#partialLine.splice(0), rest.subarray(0, end)]);
@@ -166,6 +172,7 @@ export class ControlChannel {
     if (!("id" in reply)) return;
     const running = this.#running.get(reply.id);
     if (!running) return;
+    running.lastOutput = this.#patience.now();
     if (reply.kind === "output") keepOutput(running, reply.stream, Buffer.from(reply.data, "base64"));
     else if (running.late) running.reject(running.late);
     else if (reply.kind === "failed") running.reject(new Error(`L1: ${reply.message}`));
@@ -185,7 +192,6 @@ export class ControlChannel {
 }
 
 function keepOutput(running: Running, stream: "stdout" | "stderr", chunk: Buffer): void {
-  running.lastOutput = performance.now();
   running.length += chunk.length;
   if (running.length <= MAX_OUTPUT) running[stream].push(chunk);
   running.onOutput?.(stream, chunk);

@@ -21,6 +21,7 @@ import { labKernel } from "../lab/kernel.ts";
 import { LabMonitor } from "../lab/monitor.ts";
 import { type LabOptions, qemuCommand, qemuFds } from "../lab/qemu.ts";
 import { rootDisk } from "../lab/root-disk.ts";
+import { sharedClock } from "../lab/shared-clock.ts";
 import { findTool } from "../lab/tool.ts";
 
 export { LabHung };
@@ -108,7 +109,7 @@ export class Lab implements AsyncDisposable {
 
   /** Resolves when L1 takes commands; or, for a person who is faster, when the machine is off. */
   async #connect({ interactive }: LabOptions): Promise<void> {
-    const channel = await ControlChannel.open(this.#socket("control"));
+    const channel = await ControlChannel.open(this.#socket("control"), { now: sharedClock() });
     this.#channel = channel;
     this.#monitor = await LabMonitor.open(this.#socket("monitor"));
     const fail = (reason: string) => channel.fail(new LabHung(`${reason}${this.#consoleNote()}`));
