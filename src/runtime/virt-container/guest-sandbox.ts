@@ -7,6 +7,8 @@ import type { GuestNetwork } from "./guest-network.ts";
 import type { SandboxVolumes } from "./sandbox-volumes.ts";
 
 const MAX_POLICY_BYTES = 4 * 1024 * 1024;
+/** Twice what the kernel's generator holds. */
+const SEED_BYTES = 64;
 
 export interface GuestParts {
   readonly network: GuestNetwork;
@@ -43,4 +45,10 @@ export async function readPolicy(setting: string): Promise<string> {
     throw new HakoError("INVALID_ARGUMENT", `Cannot read policy "${setting}"`, { cause });
   }
   throw new HakoError("INVALID_ARGUMENT", `Policy "${setting}" is larger than ${MAX_POLICY_BYTES} bytes`);
+}
+
+/** Before anything else happens in a clone: its random numbers must not be those of its siblings. */
+export async function individualize(agent: AgentClient["agent"], signal?: AbortSignal): Promise<void> {
+  const data = crypto.getRandomValues(new Uint8Array(SEED_BYTES));
+  await agent.reseedRandomDev({ data }, signal ? { signal } : {});
 }

@@ -24,8 +24,9 @@ import { attachDevices } from "./container-devices.ts";
 import { planInTime } from "./container-plan.ts";
 import { Guest } from "./guest.ts";
 import { type GuestNetwork, openGuestNetwork, plugInterfaces } from "./guest-network.ts";
-import { createGuestSandbox, readPolicy } from "./guest-sandbox.ts";
+import { createGuestSandbox, individualize, readPolicy } from "./guest-sandbox.ts";
 import { openCgroup } from "./host-cgroup.ts";
+import { launchGuest } from "./launch.ts";
 import { openMachineFiles } from "./machine-files.ts";
 import { kernelParams, type MachinePlan, machineType, sizeWithin } from "./machine-plan.ts";
 import { MachineSizing } from "./machine-sizing.ts";
@@ -38,8 +39,6 @@ const log = logger("sandbox");
 const KILLED_EXIT_CODE = 137;
 /** All that a machine keeps of its console. */
 const MAX_CONSOLE_BYTES = 64 * 1024;
-/** Twice what the kernel's generator holds. */
-const SEED_BYTES = 64;
 
 /** A sandbox in a virtual machine of its own. */
 export class VirtSandbox implements Sandbox {
@@ -146,31 +145,26 @@ export class VirtSandbox implements Sandbox {
     for (const disk of volumes.disks) await this.#devices.addDisk({ ...disk, readOnly: true }, signal);
     const policy = await readPolicy(config.agent.kata.policy);
     const template = await this.#findTemplate(choice, assets, signal);
-    const present = new Set(files.disks.map(({ serial }) => serial));
-    const guest = await Guest.start(
+    const commonDevices = new Set(files.disks.map(({ serial }) => serial));
+    const { guest, cloned } = await launchGuest(
       {
         hypervisor: choice.hypervisor,
-        machine: template
-          ? {
-              id: this.id,
-              runDir: this.dir,
-              snapshotDir: template.dir,
-              agent: link.channel,
-              devices: this.#devices.specs.filter(({ id }) => present.has(id)),
-              memory: config.runtime.template === "private" ? "private" : "shared",
-            }
-          : {
-              id: this.id,
-              runDir: this.dir,
-              machineType: type,
-              kernelFd: files.kernelFd,
-              initrdFd: files.initrdFd,
-              kernelParams: kernelParams(link.kernelParam, this.#spec, config, choice.hypervisor.name),
-              ...sizeWithin(capabilities, size),
-              devices: this.#devices.specs,
-              sharedMemory: (this.#spec.hotplug ?? false) && typeof place.share !== "string",
-              agent: link.channel,
-            },
+        boot: {
+          id: this.id,
+          runDir: this.dir,
+          machineType: type,
+          kernelFd: files.kernelFd,
+          initrdFd: files.initrdFd,
+          kernelParams: kernelParams(link.kernelParam, this.#spec, config, choice.hypervisor.name),
+          ...sizeWithin(capabilities, size),
+          devices: this.#devices.specs,
+          sharedMemory: (this.#spec.hotplug ?? false) && typeof place.share !== "string",
+          agent: link.channel,
+        },
+        ...(template && { template }),
+        memory: config.runtime.template === "private" ? "private" : "shared",
+        commonDevices,
+        forget: (damaged) => this.#forgetTemplate(damaged),
         agentAddress: link.address,
         connectTimeoutMs: config.agent.kata.reconnectTimeoutMs,
         timeline,
@@ -180,9 +174,9 @@ export class VirtSandbox implements Sandbox {
     );
     this.#runGuest(guest, link.address);
     timeline.addGuestStart(guest.machine.consoleTail(MAX_CONSOLE_BYTES), guest.bootMs);
-    if (template) {
-      await timeline.measure("own identity", this.#individualize(guest, signal));
-      await timeline.measure("devices", this.#devices.bindRestored(guest.machine, present, signal));
+    if (cloned) {
+      await timeline.measure("own identity", individualize(guest.agent, signal));
+      await timeline.measure("devices", this.#devices.bindRestored(guest.machine, commonDevices, signal));
     } else {
       this.#devices.bind(guest.machine);
     }
@@ -217,10 +211,9 @@ export class VirtSandbox implements Sandbox {
     return provideTemplate({ hypervisor, assets, plan: this.#plan }, this.#context, signal);
   }
 
-  /** Before anything else happens in a clone: its random numbers must not be those of its siblings. */
-  async #individualize({ agent }: Guest, signal?: AbortSignal): Promise<void> {
-    const data = crypto.getRandomValues(new Uint8Array(SEED_BYTES));
-    await agent.reseedRandomDev({ data }, signal ? { signal } : {});
+  async #forgetTemplate({ key }: Template): Promise<void> {
+    const { openTemplateStore } = await import("./template.ts");
+    await openTemplateStore(this.#context.paths.stateDir).destroy(key);
   }
 
   /** Takes over what another manager had started. On failure the machine is left as it is. */
