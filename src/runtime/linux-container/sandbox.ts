@@ -1,25 +1,23 @@
 import type { AgentAddress } from "#agent-client/address.ts";
 import type { AgentClient } from "#agent-client/client.ts";
 import { HakoError } from "#base/error.ts";
-import { Mutex } from "#base/mutex.ts";
 import { PhaseBudget } from "#base/phase-budget.ts";
 import { LoopDevice } from "#linux/loop-device.ts";
-import { parseSignal } from "#oci/signal.ts";
 import { diskPath } from "#resource/storage.ts";
 import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
 import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
+import { SandboxRecord } from "#runtime/sandbox-record.ts";
 import type { ContainerState, SandboxState } from "#runtime/state.ts";
 import type { Timeline } from "#runtime/timeline.ts";
 import { type ContainerHost, type ContainerPlan, VirtContainer } from "#runtime/virt-container/container.ts";
+import { describeContainer } from "#runtime/virt-container/container-description.ts";
 import { planContainer } from "#runtime/virt-container/container-plan.ts";
-import { logger } from "#telemetry/log.ts";
 import { HostAgent } from "./host-agent.ts";
 import { fitRlimits } from "./host-limit.ts";
 import { relocateAgent } from "./relocated-agent.ts";
 
-const log = logger("linux-container");
 const MIB = 1024 * 1024;
 /** 128 + SIGKILL. */
 const KILLED_EXIT_CODE = 137;
@@ -35,19 +33,18 @@ export class LinuxSandbox implements Sandbox {
   readonly containers = new Map<string, VirtContainer>();
   readonly #spec: SandboxSpec;
   readonly #context: HandlerContext;
-  readonly #mutex = new Mutex();
+  readonly #record: SandboxRecord;
   readonly #cleanup = new AsyncDisposableStack();
   readonly #broken = Promise.withResolvers<never>();
   readonly #loops = new Map<string, LoopDevice>();
-  readonly #outOfMemory: ((containerId: string) => void)[] = [];
   #running: { readonly host: HostAgent; readonly agent: Agent } | undefined;
-  #finished = false;
 
   constructor(spec: SandboxSpec, state: SandboxState, context: HandlerContext) {
     this.id = spec.id;
     this.dir = context.store.sandboxDir(spec.id);
     this.timeline = context.timeline;
     this.state = state;
+    this.#record = new SandboxRecord(state, context.store);
     this.#spec = spec;
     this.#context = context;
     this.#cleanup.defer(() => this.#finish());
@@ -85,7 +82,7 @@ export class LinuxSandbox implements Sandbox {
     }
     const state = describeContainer(request, plan);
     const container = new VirtContainer(this.#containerHost(state, release), state, plan, budget);
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.containers.push(state);
       this.containers.set(request.id, container);
     });
@@ -102,7 +99,7 @@ export class LinuxSandbox implements Sandbox {
         connectTimeoutMs: kata.reconnectTimeoutMs,
         logLevel: kata.enableDebug ? "debug" : kata.logLevel,
         saveState: (hostAgent) =>
-          this.#update(() => {
+          this.#record.update(() => {
             this.state.hostAgent = hostAgent;
           }),
       },
@@ -114,10 +111,10 @@ export class LinuxSandbox implements Sandbox {
     this.#running = { host, agent };
     const request = { hostname: this.#spec.hostname, sandboxId: this.id };
     await this.timeline.measure("sandbox created", agent.createSandbox(request, signal ? { signal } : {}));
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.status = status;
     });
-    void this.#watchOom(agent);
+    void this.#record.watchOutOfMemory(agent);
   }
 
   async save(): Promise<never> {
@@ -130,11 +127,11 @@ export class LinuxSandbox implements Sandbox {
   }
 
   onOutOfMemory(listener: (containerId: string) => void): void {
-    this.#outOfMemory.push(listener);
+    this.#record.onOutOfMemory(listener);
   }
 
   async removeOnStop(): Promise<void> {
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.autoRemove = true;
     });
   }
@@ -171,12 +168,12 @@ export class LinuxSandbox implements Sandbox {
       createTimeoutMs: this.#createTimeoutMs,
       agent: () => this.#lookupRunning().agent,
       explain: (error) => this.#running?.host.explain(error) ?? Promise.resolve(error),
-      update: (change) => this.#update(change),
+      update: (change) => this.#record.update(change),
       async beforeStart() {},
       async resize() {},
       release: async () => {
         await release.disposeAsync();
-        await this.#update(() => {
+        await this.#record.update(() => {
           this.containers.delete(state.id);
           this.state.containers = this.state.containers.filter((other) => other !== state);
         });
@@ -184,59 +181,12 @@ export class LinuxSandbox implements Sandbox {
     };
   }
 
-  /** Notes which containers ran out of memory, for as long as the agent is there. */
-  async #watchOom(agent: Agent): Promise<void> {
-    try {
-      for (;;) {
-        const { containerId } = await agent.getOOMEvent({});
-        log.warn("a container ran out of memory", { container: containerId });
-        const state = this.state.containers.find(({ id }) => id === containerId);
-        if (state) state.oomKilled = true;
-        for (const listener of this.#outOfMemory) listener(containerId);
-      }
-    } catch (error) {
-      log.debug("the watch for memory ended", { error });
-    }
-  }
-
-  /** Changes the state and has it on disk when this resolves. */
-  async #update(change: () => void): Promise<void> {
-    using _ = await this.#mutex.lock();
-    change();
-    if (!this.#finished) await this.#context.store.save(this.state);
-  }
-
   /** The last step of the end: nothing runs any more. */
-  async #finish(): Promise<void> {
-    const { store } = this.#context;
-    using _ = await this.#mutex.lock();
-    this.#finished = true;
-    for (const container of this.containers.values()) {
-      container.stopped(KILLED_EXIT_CODE, "The sandbox was stopped");
-    }
-    using _lock = await store.lock();
-    const started = this.state.containers.some(({ startedAt }) => startedAt !== undefined);
-    if (this.state.autoRemove || !started) return await store.remove(this.id, this.state.name);
-    this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
-    await store.save(this.state);
+  #finish(): Promise<void> {
+    return this.#record.finish(() => {
+      for (const container of this.containers.values()) {
+        container.stopped(KILLED_EXIT_CODE, "The sandbox was stopped");
+      }
+    });
   }
-}
-
-function describeContainer(
-  request: ContainerSpec | BundleSpec,
-  { spec, resources: { image } }: ContainerPlan,
-): ContainerState {
-  const stopSignal = image.config.StopSignal || "SIGTERM";
-  // An image with a signal that there is none of is refused now.
-  parseSignal(stopSignal);
-  return {
-    id: request.id,
-    image: "image" in request ? request.image : request.imageName,
-    imageDigest: image.digest,
-    args: spec.process?.args ?? [],
-    terminal: spec.process?.terminal ?? false,
-    stopSignal,
-    createdAt: new Date().toISOString(),
-    status: "creating",
-  };
 }

@@ -1,7 +1,6 @@
 import { rm } from "node:fs/promises";
 import { type AgentAddress, formatAddress, parseAddress } from "#agent-client/address.ts";
 import { HakoError } from "#base/error.ts";
-import { Mutex } from "#base/mutex.ts";
 import { PhaseBudget } from "#base/phase-budget.ts";
 import { hypervisorConfig } from "#config/config.ts";
 import { DeviceManager } from "#device/device-manager.ts";
@@ -12,10 +11,10 @@ import type { BundleSpec, ContainerSpec } from "#runtime/container.ts";
 import type { HandlerContext } from "#runtime/handler.ts";
 import { nextStatus, SANDBOX_TRANSITIONS } from "#runtime/lifecycle.ts";
 import type { Sandbox, SandboxSpec } from "#runtime/sandbox.ts";
+import { SandboxRecord } from "#runtime/sandbox-record.ts";
 import type { ContainerState, SandboxState } from "#runtime/state.ts";
 import type { Template } from "#runtime/template/template-store.ts";
 import type { Timeline } from "#runtime/timeline.ts";
-import { logger } from "#telemetry/log.ts";
 import { adoptedPlan, ownIdentity } from "./adopted.ts";
 import { openAgentLink } from "./agent-channel.ts";
 import { type ContainerHost, VirtContainer } from "./container.ts";
@@ -33,8 +32,6 @@ import { MachineSizing } from "./machine-sizing.ts";
 import { type PlannedSandbox, planOptions, volumePlace } from "./plan-options.ts";
 import { prepareSandboxVolumes } from "./sandbox-volumes.ts";
 
-const log = logger("sandbox");
-
 /** Exit code of a container whose machine was taken away. */
 const KILLED_EXIT_CODE = 137;
 /** All that a machine keeps of its console. */
@@ -50,7 +47,7 @@ export class VirtSandbox implements Sandbox {
   readonly #spec: SandboxSpec;
   readonly #plan: MachinePlan;
   readonly #context: HandlerContext;
-  readonly #mutex = new Mutex();
+  readonly #record: SandboxRecord;
   readonly #cleanup = new AsyncDisposableStack();
   readonly #devices = new DeviceManager();
   readonly #broken = Promise.withResolvers<never>();
@@ -58,12 +55,10 @@ export class VirtSandbox implements Sandbox {
   readonly #assets: Promise<Assets>;
   readonly #hypervisor: Promise<ChosenHypervisor>;
   readonly #adding = new Set<string>();
-  readonly #outOfMemory: ((containerId: string) => void)[] = [];
   #guest: Guest | undefined;
   #network: GuestNetwork | undefined;
   #sizing: MachineSizing | undefined;
   #agentAddress: AgentAddress | undefined;
-  #finished = false;
 
   constructor(spec: SandboxSpec, plan: MachinePlan, state: SandboxState, context: HandlerContext) {
     const { config, paths, store, timeline } = context;
@@ -71,6 +66,7 @@ export class VirtSandbox implements Sandbox {
     this.dir = store.sandboxDir(spec.id);
     this.timeline = timeline;
     this.state = state;
+    this.#record = new SandboxRecord(state, store);
     this.#spec = spec;
     this.#plan = plan;
     this.#context = context;
@@ -112,7 +108,7 @@ export class VirtSandbox implements Sandbox {
     const host = this.#containerHost(state.id, () => this.#forget(state, release));
     const container = new VirtContainer(host, state, planned, budget);
     // A sandbox that has not started has its containers on disk when its machine is.
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.containers.push(state);
       this.containers.set(request.id, container);
     });
@@ -131,7 +127,7 @@ export class VirtSandbox implements Sandbox {
     const { size } = this.#plan;
     this.#sizing = new MachineSizing({ size, capabilities, pinning: config.runtime.enableVcpusPinning });
     const saveCgroups = (cgroups: readonly string[]) =>
-      this.#update(() => void Object.assign(this.state, { cgroups }));
+      this.#record.update(() => void Object.assign(this.state, { cgroups }));
     const cgroup = this.#cleanup.use(await openCgroup(this.#spec, config, saveCgroups));
     const files = this.#cleanup.use(
       openMachineFiles(assets, hypervisorConfig(config, choice.hypervisor.name).kernel),
@@ -187,7 +183,7 @@ export class VirtSandbox implements Sandbox {
       createGuestSandbox(guest.agent, this.#spec, { network, volumes, policy }, signal),
     );
     this.state.status = status;
-    void this.#watchOom(guest);
+    void this.#record.watchOutOfMemory(guest.agent);
   }
 
   async save(dir: string, signal?: AbortSignal): Promise<void> {
@@ -243,12 +239,12 @@ export class VirtSandbox implements Sandbox {
       this.#cleanup.defer(() => rm(address.path, { force: true }));
     this.#runGuest(guest, address);
     this.#devices.adopt(machine, devices);
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.manager = ownIdentity();
       this.state.status = "running";
     });
     for (const state of this.state.containers) this.#adoptContainer(state);
-    void this.#watchOom(guest);
+    void this.#record.watchOutOfMemory(guest.agent);
   }
 
   #adoptContainer(state: ContainerState): void {
@@ -274,11 +270,11 @@ export class VirtSandbox implements Sandbox {
   }
 
   onOutOfMemory(listener: (containerId: string) => void): void {
-    this.#outOfMemory.push(listener);
+    this.#record.onOutOfMemory(listener);
   }
 
   async removeOnStop(): Promise<void> {
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.autoRemove = true;
     });
   }
@@ -302,7 +298,7 @@ export class VirtSandbox implements Sandbox {
       createTimeoutMs: this.#context.config.agent.kata.createContainerTimeout * 1000,
       agent: () => this.#lookupGuest().agent,
       explain: (error) => this.#guest?.explain(error) ?? Promise.resolve(error),
-      update: (change) => this.#update(change),
+      update: (change) => this.#record.update(change),
       resize: async (resources, signal) => {
         this.#sizing?.set(id, resources);
         if (this.#guest) await this.#sizing?.apply(this.#guest, signal);
@@ -319,7 +315,7 @@ export class VirtSandbox implements Sandbox {
     await resources.disposeAsync();
     this.#sizing?.delete(state.id);
     if (this.#guest) await this.#sizing?.apply(this.#guest);
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.containers.delete(state.id);
       this.state.containers = this.state.containers.filter((other) => other !== state);
     });
@@ -346,21 +342,6 @@ export class VirtSandbox implements Sandbox {
     return network;
   }
 
-  /** Notes which containers ran out of memory, for as long as the agent is there. */
-  async #watchOom({ agent }: Guest): Promise<void> {
-    try {
-      for (;;) {
-        const { containerId } = await agent.getOOMEvent({});
-        log.warn("a container ran out of memory", { container: containerId });
-        const state = this.state.containers.find(({ id }) => id === containerId);
-        if (state) state.oomKilled = true;
-        for (const listener of this.#outOfMemory) listener(containerId);
-      }
-    } catch (error) {
-      log.debug("the watch for memory ended", { error });
-    }
-  }
-
   /** Before the monitor starts, and after: whoever finds the state can clean up. */
   async #saveMachine(
     monitor: MachineState,
@@ -369,31 +350,18 @@ export class VirtSandbox implements Sandbox {
     agent: AgentAddress,
   ): Promise<void> {
     const { vcpus, memoryMib } = this.#plan;
-    await this.#update(() => {
+    await this.#record.update(() => {
       this.state.machine = { machineType, accelerator, vcpus, memoryMib, monitor };
       this.state.agentAddress = formatAddress(agent);
     });
   }
 
-  /** Changes the state and has it on disk when this resolves. */
-  async #update(change: () => void): Promise<void> {
-    using _ = await this.#mutex.lock();
-    change();
-    if (!this.#finished) await this.#context.store.save(this.state);
-  }
-
   /** The last step of the end: nothing runs any more. */
-  async #finish(): Promise<void> {
-    const { store } = this.#context;
-    using _ = await this.#mutex.lock();
-    this.#finished = true;
-    for (const container of this.containers.values()) {
-      container.stopped(KILLED_EXIT_CODE, "The virtual machine was stopped");
-    }
-    using _lock = await store.lock();
-    const started = this.state.containers.some(({ startedAt }) => startedAt !== undefined);
-    if (this.state.autoRemove || !started) return await store.remove(this.id, this.state.name);
-    this.state.status = nextStatus(SANDBOX_TRANSITIONS, this.state.status, "stop", this.#subject);
-    await store.save(this.state);
+  #finish(): Promise<void> {
+    return this.#record.finish(() => {
+      for (const container of this.containers.values()) {
+        container.stopped(KILLED_EXIT_CODE, "The virtual machine was stopped");
+      }
+    });
   }
 }
