@@ -130,6 +130,18 @@ static uint16_t avail_count(struct hako_queue *q)
 	return (uint16_t)(half_read(&avail->idx) - q->next_avail);
 }
 
+uint16_t hako_queue_ask(struct hako_queue *q)
+{
+	const struct vring_avail *avail = q->avail_host;
+
+	if (!avail)
+		return 0;
+	if (q->event_idx)
+		half_write(avail_event(q), half_read(&avail->idx));
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return half_read(&avail->idx);
+}
+
 int hako_queue_pop(struct hako_queue *q, const struct hako_memory *memory, struct hako_chain *chain)
 {
 	const struct vring_avail *avail = q->avail_host;

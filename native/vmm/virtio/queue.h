@@ -57,6 +57,8 @@ void hako_queue_reset(struct hako_queue *queue);
  * that runs away): the device needs a reset.
  */
 int hako_queue_pop(struct hako_queue *queue, const struct hako_memory *memory, struct hako_chain *chain);
+/* Asks to be told of the next chain that the driver adds, although some wait already. Returns how many it has added. */
+uint16_t hako_queue_ask(struct hako_queue *queue);
 
 /* Gives the last popped chain back to the ring as if it had not been popped; again for the one before it. */
 void hako_queue_unpop(struct hako_queue *queue);

@@ -267,8 +267,11 @@ static int event_deliver(struct hako_vsock_device *d)
 	if (!hako_buffers_put(&chain.write, &event, sizeof(event)))
 		return -EPROTO;
 	hako_queue_push(q, chain.head, sizeof(event));
-	hako_virtio_signal_queue(&d->virtio, EVENT);
 	d->event_waits = false;
+	/* It puts the buffer back once it has closed them all. A connection that came before would be closed as well. */
+	d->event_out = true;
+	d->event_mark = hako_queue_ask(q);
+	hako_virtio_signal_queue(&d->virtio, EVENT);
 	return 0;
 }
 
@@ -280,7 +283,13 @@ static int vsock_notify(struct hako_virtio *v, uint32_t queue)
 	case TRANSMIT:
 		return vsock_transmit(d);
 	case EVENT:
-		return event_deliver(d);
+		if (!d->event_out)
+			return event_deliver(d);
+		if (hako_queue_ask(&v->queues[EVENT]) == d->event_mark)
+			return 0;
+		d->event_out = false;
+		hako_vsock_listen(d, true);
+		return 0;
 	default:
 		hako_vsock_deliver(d);
 		return 0;
@@ -317,9 +326,10 @@ static void vsock_close(struct hako_virtio *v)
 
 static void vsock_resume(struct hako_virtio *v)
 {
-	int ret = event_deliver(vsock_of(v));
+	struct hako_vsock_device *d = vsock_of(v);
+	int ret = event_deliver(d);
 
-	hako_vsock_listen(vsock_of(v), true);
+	hako_vsock_listen(d, !d->event_out);
 	if (ret < 0)
 		hako_virtio_break(v, ret);
 }
@@ -335,6 +345,7 @@ static int vsock_activate(struct hako_virtio *v)
 	if (v->quiet)
 		return 0;
 	vsock_of(v)->event_waits = false;
+	vsock_of(v)->event_out = false;
 	vsock_resume(v);
 	return 0;
 }
@@ -347,6 +358,7 @@ static void vsock_reset(struct hako_virtio *v)
 	hako_vsock_free_all(d);
 	d->reset_count = 0;
 	d->event_waits = false;
+	d->event_out = false;
 }
 
 /* Streams are not saved: sockets cannot be. */

@@ -66,7 +66,10 @@ struct hako_vsock_stream {
 struct hako_vsock_device {
 	struct hako_virtio virtio;
 	struct hako_source listener, timer;
-	bool listening, timing, event_waits;
+	bool listening, timing;
+	bool event_waits;	/* a restored guest has to be told that its connections are gone, */
+	bool event_out;		/* has been told, and has not taken the event yet */
+	uint16_t event_mark;	/* chains of the event queue by then */
 	bool crowded;		/* no descriptors left: clients wait until the timer ticks */
 	uint64_t cid;
 	uint64_t seed;
