@@ -1,6 +1,6 @@
 import type { AgentAddress } from "#agent-client/address.ts";
 import type { AgentClient } from "#agent-client/client.ts";
-import type { ResourceLimits } from "#resource/machine-size.ts";
+import type { MachineSize, ResourceLimits } from "#resource/machine-size.ts";
 import type { BundleSpec, Container, ContainerSpec } from "./container.ts";
 import type { SandboxState } from "./state.ts";
 import type { Timeline } from "./timeline.ts";
@@ -38,6 +38,8 @@ export interface SandboxSpec {
   readonly sharedShmMib?: number;
   /** The guest reports on its console how long its start took. */
   readonly timing: boolean;
+  /** Exactly this size, bounds included: a template's. */
+  readonly size?: MachineSize;
   /**
    * `off`: the machine boots. `practice`: it boots to be saved, its agent forgets this sandbox at its end. Absent: the
    * configuration decides.

@@ -2,6 +2,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { HakoError } from "#base/error.ts";
 import { type Config, type HypervisorConfig, hypervisorConfig } from "#config/config.ts";
 import type { Capability } from "#hypervisor/hypervisor.ts";
+import { hypervisorNames } from "#hypervisor/registry.ts";
 import { type MachineSize, planSize, sizeMode } from "#resource/machine-size.ts";
 import type { SandboxSpec } from "#runtime/sandbox.ts";
 
@@ -26,7 +27,7 @@ export interface MachinePlan {
 
 /** Settles what the sandbox did not ask for. Throws INVALID_ARGUMENT for a machine that could not work. */
 export function planMachine(spec: SandboxSpec, config: Config): MachinePlan {
-  refuseUnsafe(hypervisorConfig(config, hypervisorName(spec, config)));
+  for (const name of candidates(spec, config)) refuseUnsafe(hypervisorConfig(config, name));
   const size = sizeOf(spec, config);
   const { vcpus, memoryMib } = size;
   if (memoryMib < MIN_MEMORY_MIB) {
@@ -53,6 +54,7 @@ export function machineType(spec: SandboxSpec, config: Config, hypervisorName: s
 
 /** What is asked for outright has a fixed size; only a machine that takes devices while it runs can grow. */
 function sizeOf(spec: SandboxSpec, config: Config): MachineSize {
+  if (spec.size !== undefined) return spec.size;
   const host = { cpus: availableParallelism(), memoryMib: Math.floor(totalmem() / MIB) };
   const mode = spec.hotplug ? sizeMode(config) : "static";
   const planned = planSize(
@@ -116,6 +118,12 @@ function refuseUnsafe({ confidentialGuest, sevSnpGuest, rootless }: HypervisorCo
     "UNIMPLEMENTED",
     'Cannot start the monitor as a user of its own yet ("rootless" in the configuration)',
   );
+}
+
+/** The drivers of which one will make the machine. */
+function candidates(spec: SandboxSpec, config: Config): readonly string[] {
+  const name = hypervisorName(spec, config);
+  return name === "auto" ? hypervisorNames : [name];
 }
 
 function hypervisorName({ hypervisor }: SandboxSpec, { runtime }: Config): string {

@@ -84,19 +84,18 @@ async function findOrMake(
   signal?: AbortSignal,
 ): Promise<Template> {
   const { hypervisor, plan } = request;
-  const { vcpus, memoryMib } = plan;
+  const { size } = plan;
   const key = findKey(request, context);
   const store = openTemplateStore(context.paths.stateDir);
   const found = await store.find(key);
   if (found) return found;
-  const record = { key, driver: hypervisor.name, vcpus, maxVcpus: vcpus, memoryMib, maxMemoryMib: memoryMib };
-  const spec = templateSandbox({ hypervisor: hypervisor.name, vcpus, memoryMib });
+  const record = { key, driver: hypervisor.name, ...size };
+  const spec = templateSandbox({ hypervisor: hypervisor.name, size });
   const build = (dir: string) => makeTemplate(dir, spec, context, signal);
   return await context.timeline.measure("template", store.make(record, build, signal));
 }
 
 function findKey({ hypervisor, assets, plan }: TemplateRequest, { config }: HandlerContext): string {
-  const { vcpus, memoryMib } = plan;
   const { kernel } = hypervisorConfig(config, hypervisor.name);
   const status = kernel === "" ? undefined : statSync(kernel, { throwIfNoEntry: false });
   return templateKey({
@@ -104,10 +103,7 @@ function findKey({ hypervisor, assets, plan }: TemplateRequest, { config }: Hand
     assets: basename(dirname(assets.guestImagePath)),
     kernel: status ? `${kernel} ${status.size} ${status.mtimeMs}` : kernel,
     kernelParams: kernelParams("", templateSandbox({}), config, hypervisor.name),
-    vcpus,
-    maxVcpus: vcpus,
-    memoryMib,
-    maxMemoryMib: memoryMib,
+    ...plan.size,
   });
 }
 
@@ -127,7 +123,9 @@ async function makeTemplate(
 }
 
 /** The sandbox that a template is saved from; nothing of what it is called stays in the template. */
-function templateSandbox(size: Pick<SandboxSpec, "hypervisor" | "vcpus" | "memoryMib">): SandboxSpec {
+function templateSandbox(
+  size: Pick<SandboxSpec, "hypervisor" | "vcpus" | "memoryMib" | "size">,
+): SandboxSpec {
   const id = randomId();
   return {
     id,
