@@ -57,7 +57,7 @@ describe("a wrong command line", () => {
     expectFailure(await host.run(["insepct"]), 'did you mean "inspect"');
     expectFailure(await host.run(["run", "--nmae", "x", "i"]), 'did you mean "--name"');
     expectFailure(await host.run(["run"]), "Too few words");
-    expectFailure(await host.run(["run", "--net", "bridge", "i"]), "use none, tap or netns:/PATH");
+    expectFailure(await host.run(["run", "--net", "bridge", "i"]), "use none, tap, nat or netns:/PATH");
     expectFailure(await host.run(["ps", "x"]), 'Unexpected word "x"');
     expectFailure(await host.run(["kill", "-s", "NOPE", "x"]), 'Unknown signal "NOPE"');
     expectFailure(await host.run(["completion", "fish"]), "only bash");
