@@ -36,7 +36,7 @@ export function qemuCommand(files: MachineFiles): string[] {
       "setpriv",
       "--pdeathsig",
       interactive ? "TERM" : "KILL",
-      ...["taskset", "--cpu-list", String(anyAllowedCpu())],
+      ...["taskset", "--cpu-list", String(lastAllowedCpu())],
       findTool("qemu-system-x86_64") ?? "qemu-system-x86_64",
     ],
     ...["-name", "hako-lab", "-machine", "q35,accel=tcg", "-cpu", "EPYC-v3,+svm,+npt"],
@@ -64,14 +64,14 @@ export function qemuCommand(files: MachineFiles): string[] {
   ];
 }
 
-/** One of the CPUs that this process may run on, by chance: several labs at a time spread out. */
-function anyAllowedCpu(): number {
+/** The last CPU that this process may run on: what else is bound to one of them is bound to the first. */
+function lastAllowedCpu(): number {
   const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
   const cpus = list.split(",").flatMap((range) => {
     const [first = 0, last = first] = range.split("-").map(Number);
     return Array.from({ length: last - first + 1 }, (_, index) => first + index);
   });
-  return cpus[Math.floor(Math.random() * cpus.length)] ?? 0;
+  return cpus.at(-1) ?? 0;
 }
 
 /** A value inside a QEMU option. */

@@ -35,7 +35,7 @@ class Lines implements Disposable {
   }
 
   async until(pattern: RegExp): Promise<string> {
-    for (let tries = 0; tries < 1200; tries++) {
+    for (let tries = 0; tries < 3600; tries++) {
       const match = pattern.exec(this.#text);
       if (match) return match[1] ?? match[0];
       await Bun.sleep(50);
@@ -157,5 +157,5 @@ containerdTest(
     expect(pod.run("tc", "qdisc", "show")).not.toContain("ingress");
     expect(readdirSync(join(bundle))).toContain("config.json");
   },
-  MACHINE_TIMEOUT_MS,
+  3 * MACHINE_TIMEOUT_MS,
 );
