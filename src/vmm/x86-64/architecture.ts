@@ -37,7 +37,8 @@ export const x86_64: Architecture<X86HostCpu> = {
   },
   generation: { gsi: EVENT_GSI, address: LAYOUT.GENERATION_ID },
   kernelParams(discovery, windows) {
-    if (discovery === "acpi") return ["pci=off"];
+    // Debian's 6.1 spins on its way to ACPI's reset register; the keyboard controller's works for every kernel.
+    if (discovery === "acpi") return ["pci=off", "reboot=k"];
     const devices = windows.map(({ gpa, gsi }) => `virtio_mmio.device=4K@0x${gpa.toString(16)}:${gsi}`);
     return ["acpi=off", "pci=off", "reboot=k", ...devices];
   },

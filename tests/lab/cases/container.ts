@@ -1,4 +1,4 @@
-/** The built executable on a host with hardware-style KVM: containers in machines with KVM, vhost-vsock and vhost-net. */
+/** The built executable on a host with hardware-style KVM: containers in machines of the built-in monitor. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { HakoHost, hakoTest, machineTest } from "../../support/hako-host.ts";
@@ -84,13 +84,11 @@ describe("a detached container with a network", () => {
     inspected = (await host.json<[Inspected]>(["inspect", "web"]))[0];
   }, TIMEOUT_MS);
 
-  machineTest("runs under KVM, its agent behind vhost-vsock, its frames through vhost-net", () => {
+  machineTest("runs under KVM by the built-in monitor, its frames through a TAP that it was given", () => {
     expect(inspected.status).toBe("running");
     expect(inspected.machine.accelerator).toBe("kvm");
     const pid = inspected.machine.monitor.processes[0]?.pid ?? 0;
-    expect(openFiles(pid)).toEqual(
-      expect.arrayContaining(["anon_inode:kvm-vcpu:0", "/dev/vhost-vsock", "/dev/vhost-net"]),
-    );
+    expect(openFiles(pid)).toEqual(expect.arrayContaining(["anon_inode:kvm-vcpu:0", "/dev/net/tun"]));
   });
 
   machineTest("is listed", async () => {
