@@ -95,15 +95,26 @@ static int kvm_check(int kvm)
 
 static int vm_make(struct hako_machine *machine, struct hako_reply *reply)
 {
-	int run_size, ret = kvm_check(machine->kvm);
+	int ret = kvm_check(machine->kvm);
 
 	if (ret)
 		return hako_reply_fail(reply, ret, "the first descriptor is no KVM that can be used");
 	do
 		machine->vm = ioctl(machine->kvm, KVM_CREATE_VM, 0);
 	while (machine->vm < 0 && errno == EINTR);
-	if (machine->vm < 0)
-		return hako_reply_fail(reply, -errno, "KVM_CREATE_VM");
+	return machine->vm < 0 ? hako_reply_fail(reply, -errno, "KVM_CREATE_VM") : 0;
+}
+
+/*
+ * Interrupt controllers and vCPUs, as late as can be. KVM puts the controllers on its buses, which begins a grace period
+ * of SRCU; every memory slot that is set before its end waits for it, 5 ms and more. So the slots come first.
+ */
+int hako_machine_complete(struct hako_machine *machine, struct hako_reply *reply)
+{
+	int run_size, ret;
+
+	if (machine->complete)
+		return 0;
 	ret = hako_arch_create(machine);
 	if (ret)
 		return hako_reply_fail(reply, ret, "interrupt controllers");
@@ -112,6 +123,12 @@ static int vm_make(struct hako_machine *machine, struct hako_reply *reply)
 		ret = hako_vcpu_create(machine, i, (size_t)run_size);
 		if (ret)
 			return hako_reply_fail(reply, ret, "vCPU %u", i);
+	}
+	machine->complete = true;
+	for (uint32_t i = 0; i < HAKO_DEVICES_MAX; i++) {
+		ret = machine->devices[i] ? hako_virtio_connect(machine->devices[i]) : 0;
+		if (ret)
+			return hako_reply_fail(reply, ret, "device \"%s\"", machine->devices[i]->id);
 	}
 	return 0;
 }
@@ -352,6 +369,8 @@ void hako_machine_finish(struct hako_machine *machine)
 
 int hako_machine_vm_fd(struct hako_machine *machine)
 {
+	if (!machine->complete)
+		return -1;
 	return machine->vm;
 }
 

@@ -63,6 +63,7 @@ struct hako_machine {
 	struct hako_machine_create config;
 	uint32_t vcpu_limit;		/* vCPUs from here on never enter the guest */
 	bool halted;			/* no vCPU may run, whatever the state: for a moment, see hako_machine_halt */
+	bool complete;			/* interrupt controllers and vCPUs are there */
 	struct hako_vcpu vcpus[HAKO_VCPUS_MAX];
 	struct hako_memory memory;
 	struct hako_loop loop;
@@ -93,6 +94,7 @@ uint64_t hako_now_ns(void);
 
 int hako_machine_init(struct hako_machine *machine);
 int hako_machine_create(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);
+int hako_machine_complete(struct hako_machine *machine, struct hako_reply *reply);
 /* Lets every vCPU that may run start or go on. */
 int hako_machine_start(struct hako_machine *machine, struct hako_reply *reply);
 int hako_machine_pause(struct hako_machine *machine);

@@ -209,36 +209,37 @@ static const struct operation {
 	uint8_t fds_least, fds_most;
 	uint8_t states;			/* in which it is allowed */
 	uint8_t next;			/* the state after it, 0: the same */
+	bool completes;			/* needs interrupt controllers and vCPUs */
 	int (*run)(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply);
 } operations[] = {
 #define FIXED(type)	sizeof(type), sizeof(type), 1
 #define FROM(type)	sizeof(type), PAYLOAD_MAX, 1
 #define NOTHING		0, 0, 1
 #define WORDS		8, 8, 1
-	[HAKO_HELLO] = { NOTHING, 0, 0, ANY, 0, hello },
-	[HAKO_MACHINE_CREATE] = { FIXED(struct hako_machine_create), 1, 2, IN(EMPTY), HAKO_STATE_CREATED,
+	[HAKO_HELLO] = { NOTHING, 0, 0, ANY, 0, false, hello },
+	[HAKO_MACHINE_CREATE] = { FIXED(struct hako_machine_create), 1, 2, IN(EMPTY), HAKO_STATE_CREATED, false,
 				  hako_machine_create },
-	[HAKO_MEMORY_ADD] = { FIXED(struct hako_memory_add), 0, 1, IN(CREATED), 0, memory_add },
-	[HAKO_MEMORY_WRITE] = { FROM(struct hako_memory_write), 0, 0, STILL, 0, memory_write },
-	[HAKO_MEMORY_LOAD] = { FIXED(struct hako_memory_load), 1, 1, IN(CREATED), 0, memory_load },
+	[HAKO_MEMORY_ADD] = { FIXED(struct hako_memory_add), 0, 1, IN(CREATED), 0, false, memory_add },
+	[HAKO_MEMORY_WRITE] = { FROM(struct hako_memory_write), 0, 0, STILL, 0, false, memory_write },
+	[HAKO_MEMORY_LOAD] = { FIXED(struct hako_memory_load), 1, 1, IN(CREATED), 0, false, memory_load },
 	[HAKO_MEMORY_SAVE] = { sizeof(struct hako_memory_save), PAYLOAD_MAX, sizeof(struct hako_memory_save), 1, 2,
-			       IN(PAUSED), 0, memory_save },
-	[HAKO_VCPU_PUT] = { 8, PAYLOAD_MAX, 8, 0, 0, STILL, 0, vcpu_put },
-	[HAKO_VCPU_GET] = { 8, PAYLOAD_MAX, 8, 0, 0, IN(PAUSED), 0, vcpu_get },
-	[HAKO_MACHINE_PUT] = { 8, PAYLOAD_MAX, 8, 0, 0, STILL, 0, machine_put },
-	[HAKO_MACHINE_GET] = { NOTHING, 0, 0, IN(PAUSED), 0, machine_get },
-	[HAKO_DEVICE_ADD] = { FROM(struct hako_device_add), 0, HAKO_MESSAGE_FDS_MAX, MADE, 0, hako_device_add },
-	[HAKO_DEVICE_REMOVE] = { FIXED(struct hako_device_slot), 0, 0, MADE, 0, hako_device_remove },
-	[HAKO_DEVICE_UPDATE] = { FROM(struct hako_device_slot), 0, HAKO_MESSAGE_FDS_MAX, MADE, 0, hako_device_update },
-	[HAKO_DEVICE_GET] = { FIXED(struct hako_device_slot), 0, 0, IN(PAUSED), 0, hako_device_get },
-	[HAKO_DEVICE_PUT] = { FROM(struct hako_device_slot), 0, 0, IN(CREATED), 0, hako_device_put },
-	[HAKO_START] = { NOTHING, 0, 0, IN(CREATED), HAKO_STATE_RUNNING, start },
-	[HAKO_PAUSE] = { NOTHING, 0, 0, IN(RUNNING), HAKO_STATE_PAUSED, pause_all },
-	[HAKO_RESUME] = { NOTHING, 0, 0, IN(PAUSED), HAKO_STATE_RUNNING, resume },
-	[HAKO_VCPU_LIMIT] = { WORDS, 0, 0, MADE, 0, vcpu_limit },
-	[HAKO_INTERRUPT] = { WORDS, 0, 0, MADE, 0, interrupt },
-	[HAKO_METRICS] = { NOTHING, 0, 0, ANY, 0, metrics },
-	[HAKO_STOP] = { NOTHING, 0, 0, ANY, 0, stop },
+			       IN(PAUSED), 0, false, memory_save },
+	[HAKO_VCPU_PUT] = { 8, PAYLOAD_MAX, 8, 0, 0, STILL, 0, true, vcpu_put },
+	[HAKO_VCPU_GET] = { 8, PAYLOAD_MAX, 8, 0, 0, IN(PAUSED), 0, false, vcpu_get },
+	[HAKO_MACHINE_PUT] = { 8, PAYLOAD_MAX, 8, 0, 0, STILL, 0, true, machine_put },
+	[HAKO_MACHINE_GET] = { NOTHING, 0, 0, IN(PAUSED), 0, false, machine_get },
+	[HAKO_DEVICE_ADD] = { FROM(struct hako_device_add), 0, HAKO_MESSAGE_FDS_MAX, MADE, 0, false, hako_device_add },
+	[HAKO_DEVICE_REMOVE] = { FIXED(struct hako_device_slot), 0, 0, MADE, 0, false, hako_device_remove },
+	[HAKO_DEVICE_UPDATE] = { FROM(struct hako_device_slot), 0, HAKO_MESSAGE_FDS_MAX, MADE, 0, false, hako_device_update },
+	[HAKO_DEVICE_GET] = { FIXED(struct hako_device_slot), 0, 0, IN(PAUSED), 0, false, hako_device_get },
+	[HAKO_DEVICE_PUT] = { FROM(struct hako_device_slot), 0, 0, IN(CREATED), 0, false, hako_device_put },
+	[HAKO_START] = { NOTHING, 0, 0, IN(CREATED), HAKO_STATE_RUNNING, true, start },
+	[HAKO_PAUSE] = { NOTHING, 0, 0, IN(RUNNING), HAKO_STATE_PAUSED, false, pause_all },
+	[HAKO_RESUME] = { NOTHING, 0, 0, IN(PAUSED), HAKO_STATE_RUNNING, false, resume },
+	[HAKO_VCPU_LIMIT] = { WORDS, 0, 0, MADE, 0, false, vcpu_limit },
+	[HAKO_INTERRUPT] = { WORDS, 0, 0, MADE, 0, true, interrupt },
+	[HAKO_METRICS] = { NOTHING, 0, 0, ANY, 0, false, metrics },
+	[HAKO_STOP] = { NOTHING, 0, 0, ANY, 0, false, stop },
 };
 
 int hako_request_handle(struct hako_machine *machine, struct hako_request *request, struct hako_reply *reply)
@@ -257,7 +258,9 @@ int hako_request_handle(struct hako_machine *machine, struct hako_request *reque
 				       request->fd_count);
 	if (!(operation->states & 1u << machine->state))
 		return hako_reply_fail(reply, -EBUSY, "request %u does not fit state %u", request->type, machine->state);
-	ret = operation->run(machine, request, reply);
+	ret = machine->state == HAKO_STATE_CREATED && operation->completes ? hako_machine_complete(machine, reply) : 0;
+	if (!ret)
+		ret = operation->run(machine, request, reply);
 	/* The guest may have ended while a request waited for its vCPUs. */
 	if (!ret && operation->next && machine->state != HAKO_STATE_ENDED)
 		machine->state = operation->next;

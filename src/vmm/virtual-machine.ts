@@ -85,7 +85,8 @@ export class VirtualMachine implements Disposable {
 
   /**
    * Makes the machine of a plan, not yet running. `kvmFd`: an open /dev/kvm; `consoleFd`: takes the serial port's
-   * output; both stay the caller's. All requests are sent at once.
+   * output; both stay the caller's. All requests are sent at once, memory before registers: the first request about a vCPU
+   * brings the interrupt controllers, and memory that comes after them waits for KVM's grace periods.
    */
   async create(plan: MachinePlan, kvmFd: number, consoleFd: number, signal?: AbortSignal): Promise<void> {
     const control = this.#control;
@@ -100,10 +101,10 @@ export class VirtualMachine implements Disposable {
           send("MEMORY_WRITE", encodeMemoryWrite(gpa + BigInt(offset), part)),
         ),
       ),
+      ...plan.devices.map(({ payload, fds }) => send("DEVICE_ADD", payload, { fds })),
       ...plan.vcpus.map((sections, index) =>
         send("VCPU_PUT", Buffer.concat([encodeIndex(index), encodeSections(sections)])),
       ),
-      ...plan.devices.map(({ payload, fds }) => send("DEVICE_ADD", payload, { fds })),
     ];
     await firstFailure(answers);
   }

@@ -57,7 +57,7 @@ describe("entering a guest", () => {
       const options = { linux64, initrdFd, vcpus: 3, maxVcpus: 3, freeWindows: 8 };
       const lines = await run(["tables=1", "one", "two"], options);
       expect(lines).toContain(`entry ${entry}`);
-      expect(lines).toContain("words pci=off tables=1 one two");
+      expect(lines).toContain("words pci=off reboot=k tables=1 one two");
       const found = values(lines.find((line) => line.startsWith("initrd")) ?? "");
       expect(found).toEqual({
         start: (128 * MIB - 12288).toString(16),

@@ -74,6 +74,15 @@ static void virtio_unwire(struct hako_virtio *v)
 	}
 }
 
+int hako_virtio_connect(struct hako_virtio *v)
+{
+	int ret = irqfd_assign(v, 0);
+
+	for (uint32_t i = 0; ret == 0 && i < v->queue_count; i++)
+		ret = ioeventfd_assign(v, i, 0);
+	return ret;
+}
+
 static int virtio_wire(struct hako_virtio *v)
 {
 	int ret;
@@ -81,8 +90,7 @@ static int virtio_wire(struct hako_virtio *v)
 	v->irqfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (v->irqfd < 0)
 		return -errno;
-	ret = irqfd_assign(v, 0);
-	for (uint32_t i = 0; ret == 0 && i < v->queue_count; i++) {
+	for (uint32_t i = 0; i < v->queue_count; i++) {
 		struct hako_notifier *notifier = &v->notifiers[i];
 		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -94,11 +102,10 @@ static int virtio_wire(struct hako_virtio *v)
 		if (ret < 0) {
 			close(fd);
 			notifier->source.fd = -1;
-		} else {
-			ret = ioeventfd_assign(v, i, 0);
+			return ret;
 		}
 	}
-	return ret;
+	return hako_virtio_connect(v);
 }
 
 static int error_set(char *error, int code, const char *format, const char *id, const char *why)

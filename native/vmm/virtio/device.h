@@ -133,6 +133,8 @@ const struct hako_virtio_ops *hako_virtio_find_kind(uint32_t kind);
 int hako_virtio_open(struct hako_machine *machine, const struct hako_device_request *request,
 		     struct hako_virtio **virtio, char *error);
 void hako_virtio_close(struct hako_virtio *virtio);
+/* Joins interrupt and queues with KVM, once its controllers are there; before, it does nothing. 0 or -errno. */
+int hako_virtio_connect(struct hako_virtio *virtio);
 /* A register access of 1, 2, 4 or 8 bytes at `offset` below 4096, from a vCPU's thread. */
 void hako_virtio_read(struct hako_virtio *virtio, uint32_t offset, void *data, uint32_t length);
 void hako_virtio_write(struct hako_virtio *virtio, uint32_t offset, const void *data, uint32_t length);
@@ -163,6 +165,7 @@ void hako_virtio_break(struct hako_virtio *virtio, int error);
 
 /* ---- machine.c and bus.c, for the devices */
 
+/* -1 while the machine has no interrupt controllers, see hako_machine_complete. */
 int hako_machine_vm_fd(struct hako_machine *machine);
 struct hako_memory *hako_machine_memory(struct hako_machine *machine);
 struct hako_loop *hako_machine_loop(struct hako_machine *machine);
