@@ -234,6 +234,7 @@ static void machine_take_apart(void)
 	machine->memory.window_gpa = machine->memory.window_size = 0;
 	machine->halted = false;
 	machine->state = HAKO_STATE_EMPTY;
+	machine->complete = false;
 	machine->arch = NULL;
 }
 

@@ -238,7 +238,7 @@ vmmTest("vCPUs beyond the limit stand, and come and go with it", async () => {
   while (!threads().includes("vcpu0")) await Bun.sleep(1);
   expect(threads()).toEqual(["hako-vmm", "vcpu0"]);
   await machine.manager.succeed(wire("VCPU_LIMIT"), words(3, 0));
-  while (!threads().includes("vcpu2")) await Bun.sleep(1);
+  while (!["vcpu1", "vcpu2"].every((name) => threads().includes(name))) await Bun.sleep(1);
   expect(threads()).toEqual(["hako-vmm", "vcpu0", "vcpu1", "vcpu2"]);
   await machine.manager.succeed(wire("VCPU_LIMIT"), words(1, 0));
   for (const count of [0, 4]) {
