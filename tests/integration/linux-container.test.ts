@@ -85,7 +85,7 @@ describe("hako run --runtime linux", () => {
     expect(stderr).toBe(
       "hako: no virtual machine (--runtime linux): the container shares the kernel of this host\n",
     );
-    expect(host.leftovers()).toEqual([]);
+    expect(await host.leftoversAtLast()).toEqual([]);
   });
 
   runTest("serves the other commands", async () => {
@@ -111,7 +111,7 @@ describe("hako run --runtime linux", () => {
     expect((await host.run(["resume", "web"])).code).toBe(0);
     expect((await host.run(["logs", "web"])).stdout).toContain("up");
     expect((await host.run(["rm", "-f", "web"])).code).toBe(0);
-    expect(host.leftovers()).toEqual([]);
+    expect(await host.leftoversAtLast()).toEqual([]);
     expect(hostLeftovers(started.stdout)).toEqual([]);
   });
 
@@ -139,7 +139,7 @@ describe("hako run --runtime linux", () => {
     expect(stdout).toMatch(/Exited \(137\).*orphan/);
     expect(hostLeftovers(started.stdout)).toEqual([]);
     await host.run(["rm", "orphan"]);
-    expect(host.leftovers()).toEqual([]);
+    expect(await host.leftoversAtLast()).toEqual([]);
   });
 
   runTest("refuses what needs a machine", async () => {
@@ -155,6 +155,6 @@ describe("hako run --runtime linux", () => {
       expect(code).toBe(125);
       expect(stderr).toContain(message);
     }
-    expect(host.leftovers()).toEqual([]);
+    expect(await host.leftoversAtLast()).toEqual([]);
   });
 });

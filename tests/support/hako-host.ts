@@ -110,6 +110,12 @@ export class HakoHost implements Disposable {
     return [...files, ...temporary, ...this.processes().map((pid) => `process ${pid}`)];
   }
 
+  /** The same, once processes that are on their way out have had their time: a manager answers before it ends. */
+  async leftoversAtLast(): Promise<string[]> {
+    for (let tries = 0; tries < 200 && this.leftovers().length > 0; tries++) await Bun.sleep(50);
+    return this.leftovers();
+  }
+
   /** Pids of all hako and monitor processes of this host: their environment names its directories. */
   processes(): number[] {
     const marks = [`HAKO_RUN_DIR=${this.runDir}\0`, `HAKO_MACHINE_RUN_DIR=${this.runDir}/`];

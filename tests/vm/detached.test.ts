@@ -220,7 +220,7 @@ describe("a detached container", () => {
     async () => {
       await subject();
       expect(await host.run(["rm", "-f", NAME])).toEqual({ code: 0, stdout: `${NAME}\n`, stderr: "" });
-      expect(host.leftovers()).toEqual([]);
+      expect(await host.leftoversAtLast()).toEqual([]);
     },
     MACHINE_TIMEOUT_MS,
   );
@@ -255,7 +255,7 @@ describe("a detached container that ends", () => {
         'hako: Container "ends" is not running\n',
       );
       expect((await host.run(["rm", "ends"])).code).toBe(0);
-      expect(host.leftovers()).toEqual([]);
+      expect(await host.leftoversAtLast()).toEqual([]);
     },
     MACHINE_TIMEOUT_MS,
   );
@@ -299,7 +299,7 @@ describe("a detached container that ends", () => {
       expect((await listed("told"))?.exitCode).toBe(0);
       expect((await host.run(["logs", "told"])).stdout).toBe("asked\n");
       expect((await host.run(["rm", ...names])).stdout).toBe("frozen\ntold\n");
-      expect(host.leftovers()).toEqual([]);
+      expect(await host.leftoversAtLast()).toEqual([]);
     },
     MACHINE_TIMEOUT_MS,
   );
