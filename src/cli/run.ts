@@ -74,7 +74,7 @@ image; without, it is shared, for which the host needs virtiofsd. A block device
       name: "hypervisor",
       kind: "value",
       placeholder: "NAME",
-      choices: ["auto", "qemu"],
+      choices: ["auto", "builtin", "dragonball", "qemu"],
       help: "Virtual machine monitor",
     },
     {
