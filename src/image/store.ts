@@ -16,11 +16,10 @@ import { isAbsolute, join } from "node:path";
 import { HakoError } from "#base/error.ts";
 import { abortable } from "#base/mutex.ts";
 import { check, E, isErrno } from "#sys/errno.ts";
+import { tryLock } from "#sys/file-lock.ts";
 import { SYS, syscall } from "#sys/syscall.ts";
 import { diskError } from "./disk-error.ts";
 
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 /** How often a wait for another process's image looks again. */
 const LOCK_POLL_MS = 25;
 const PARTIAL = ".partial";
@@ -146,7 +145,7 @@ export class ImageStore {
       const path = join(this.#directory, name);
       const fd = openIfThere(path);
       if (fd === undefined) continue;
-      if (syscall(SYS.flock, fd, LOCK_EX | LOCK_NB) === 0) unlinkIfSame(path, fd);
+      if (tryLock(fd)) unlinkIfSame(path, fd);
       closeSync(fd);
     }
   }
@@ -187,12 +186,7 @@ async function lockNew(path: string, signal: AbortSignal | undefined): Promise<n
 }
 
 async function lock(fd: number, signal: AbortSignal | undefined): Promise<void> {
-  for (;;) {
-    const result = syscall(SYS.flock, fd, LOCK_EX | LOCK_NB);
-    if (result !== -E.EAGAIN) {
-      check(result, "Cannot lock the image being made");
-      return;
-    }
+  while (!tryLock(fd)) {
     throwIfCancelled(signal);
     await Bun.sleep(LOCK_POLL_MS);
   }
